@@ -1,0 +1,1 @@
+//! Tokens: claims, verification, key sets, issuing.

@@ -1,0 +1,1 @@
+//! Channels: names, namespaces, options and who may do what. Pure.

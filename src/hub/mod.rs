@@ -1,0 +1,1 @@
+//! Who is connected to this node, and fan-out to them. Never awaits.

@@ -1,0 +1,33 @@
+//! Bobolink, a realtime gateway that speaks the Centrifuge client protocol.
+//!
+//! The layers, each using only what stands above it in this list:
+//!
+//! 1. [`protocol`]: messages, codecs and codes of the wire.
+//! 2. [`config`]: every setting, from four sources.
+//! 3. [`channel`] and [`auth`]: names, options, permissions; tokens.
+//! 4. [`hub`]: who is connected here, and fan-out.
+//! 5. [`broker`] and [`presence`]: streams, and who is in them.
+//! 6. [`node`]: the verbs over all of these.
+//! 7. [`session`]: one connection's protocol life.
+//! 8. [`api`] and [`transport`]: the ways in.
+//! 9. [`server`]: puts the parts together; [`cli`] starts it.
+//!
+//! [`time`], [`lifecycle`] and [`telemetry`] serve all layers.
+
+pub mod lifecycle;
+pub mod telemetry;
+pub mod time;
+
+pub mod api;
+pub mod auth;
+pub mod broker;
+pub mod channel;
+pub mod cli;
+pub mod config;
+pub mod hub;
+pub mod node;
+pub mod presence;
+pub mod protocol;
+pub mod server;
+pub mod session;
+pub mod transport;

@@ -1,0 +1,1 @@
+//! The gateway's verbs: hub, broker, presence and channels together.

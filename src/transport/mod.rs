@@ -1,0 +1,1 @@
+//! Listeners, routes and sockets.
