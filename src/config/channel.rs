@@ -1,0 +1,202 @@
+//! Channels: names, and what may be done in each namespace.
+
+use std::time::Duration;
+
+use super::later::{MapOptions, SharedPollOptions};
+use super::proxy::Proxy;
+use super::report::Report;
+use super::setting::{Key, Setting, choice, join, section};
+use super::tree::Tree;
+use super::values::{Item, show_named};
+
+section! {
+    /// Channels and their namespaces.
+    pub struct ChannelConfig {
+        pub without_namespace: ChannelOptions,
+        pub namespaces: Vec<Namespace>,
+        pub proxy: ChannelProxy,
+        /// A stream's epoch and top are kept for this long after they were last used.
+        pub history_meta_ttl: Duration = Duration::from_secs(720 * 3_600),
+        /// What publications must look like where the namespace does not say.
+        pub publication_data_format: PublicationDataFormat,
+        /// The longest channel name, in bytes, that clients may subscribe to.
+        pub max_length: u32 = 255,
+        /// Channels that start with this need a subscription token; empty for none.
+        pub private_prefix: String = "$".into(),
+        /// Ends the namespace in a channel's name; empty for no namespaces.
+        pub namespace_boundary: String = ":".into(),
+        /// Starts the list of users in a channel's name; empty for no such channels.
+        pub user_boundary: String = "#".into(),
+        /// Separates the users in that list.
+        pub user_separator: String = ",".into(),
+        /// Lets clients that ask for it receive a number in the place of the channel's name. Not
+        /// of Centrifugo.
+        pub compaction: bool = true,
+    }
+}
+
+section! {
+    /// The proxies called `default`.
+    pub struct ChannelProxy {
+        pub subscribe: Proxy,
+        pub publish: Proxy,
+        pub sub_refresh: Proxy,
+        pub subscribe_stream: Proxy,
+        pub map_publish: Proxy,
+        pub map_remove: Proxy,
+        pub shared_poll_refresh: Proxy,
+    }
+}
+
+section! {
+    /// What may be done in the channels of a namespace.
+    pub struct ChannelOptions {
+        /// Keeps who is in the channel.
+        pub presence: bool,
+        /// Publishes who comes and goes.
+        pub join_leave: bool,
+        /// Pushes that to all subscribers, not only to those that asked.
+        pub force_push_join_leave: bool,
+        pub map_clients_presence_channel_prefix: String,
+        pub map_users_presence_channel_prefix: String,
+        /// Publications kept; with `history_ttl` it turns history on.
+        pub history_size: u32,
+        /// The stream is kept for this long after the last publication; whole seconds.
+        pub history_ttl: Duration,
+        /// In the place of `channel.history_meta_ttl`; 0 for that. Not less than `history_ttl`.
+        pub history_meta_ttl: Duration,
+        /// Every subscription notices lost publications.
+        pub force_positioning: bool,
+        /// Subscriptions that ask notice lost publications.
+        pub allow_positioning: bool,
+        /// Every subscription recovers lost publications; needs history.
+        pub force_recovery: bool,
+        /// Subscriptions that ask recover lost publications.
+        pub allow_recovery: bool,
+        pub force_recovery_mode: RecoveryMode,
+        /// New subscriptions receive the latest publication unasked; needs `force_recovery` and
+        /// the mode `cache`.
+        pub auto_cache_recover: bool,
+        /// Delta compression clients may ask for.
+        pub allowed_delta_types: Vec<DeltaType>,
+        /// Publishes all publications as deltas where a subscription allows it.
+        pub delta_publish: bool,
+        /// Clients may filter by tags.
+        pub allow_tags_filter: bool,
+        /// Clients with a user may subscribe.
+        pub allow_subscribe_for_client: bool,
+        /// And clients without one.
+        pub allow_subscribe_for_anonymous: bool,
+        /// Clients with a user may publish.
+        pub allow_publish_for_client: bool,
+        /// Subscribers with a user may publish.
+        pub allow_publish_for_subscriber: bool,
+        /// And those without one.
+        pub allow_publish_for_anonymous: bool,
+        /// Clients with a user may ask who is in the channel.
+        pub allow_presence_for_client: bool,
+        /// Subscribers with a user may ask that.
+        pub allow_presence_for_subscriber: bool,
+        /// And those without one.
+        pub allow_presence_for_anonymous: bool,
+        /// Clients with a user may read the history.
+        pub allow_history_for_client: bool,
+        /// Subscribers with a user may read it.
+        pub allow_history_for_subscriber: bool,
+        /// And those without one.
+        pub allow_history_for_anonymous: bool,
+        /// Users listed in a channel's name, and only they, may subscribe.
+        pub allow_user_limited_channels: bool,
+        /// What the name after the namespace must match.
+        pub channel_regex: String,
+        pub publication_data_format: PublicationDataFormat,
+        pub subscribe_proxy_enabled: bool,
+        pub subscribe_proxy_name: String = "default".into(),
+        pub publish_proxy_enabled: bool,
+        pub publish_proxy_name: String = "default".into(),
+        pub sub_refresh_proxy_enabled: bool,
+        pub sub_refresh_proxy_name: String = "default".into(),
+        pub subscribe_stream_proxy_enabled: bool,
+        pub subscribe_stream_proxy_name: String = "default".into(),
+        pub subscribe_stream_proxy_bidirectional: bool,
+        pub subscription_type: SubscriptionType,
+        pub map: MapOptions,
+        pub shared_poll: SharedPollOptions,
+    }
+}
+
+choice! {
+    /// What a recovering subscription receives.
+    pub enum RecoveryMode {
+        /// Everything it missed.
+        #[default]
+        Stream = "stream" | "",
+        /// The latest publication.
+        Cache = "cache",
+    }
+}
+
+choice! {
+    /// How a delta is computed.
+    pub enum DeltaType {
+        #[default]
+        Fossil = "fossil",
+    }
+}
+
+choice! {
+    /// What a publication's data must look like.
+    pub enum PublicationDataFormat {
+        /// Not empty; in a namespace: what `channel.publication_data_format` says.
+        #[default]
+        Unset = "",
+        /// A JSON value.
+        Json = "json",
+        /// A JSON object.
+        JsonObject = "json_object",
+        /// Anything, also nothing.
+        Binary = "binary",
+    }
+}
+
+choice! {
+    /// What a subscription is to.
+    pub enum SubscriptionType {
+        /// A stream of publications.
+        #[default]
+        Stream = "stream" | "",
+        Map = "map",
+        MapClients = "map_clients",
+        MapUsers = "map_users",
+        SharedPoll = "shared_poll",
+    }
+}
+
+/// Channels whose name starts with the namespace's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Namespace {
+    pub name: String,
+    pub options: ChannelOptions,
+}
+
+impl Item for Namespace {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Setting for Namespace {
+    fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>) {
+        let options = from.take_name(&mut self.name, at, report);
+        self.options.read(options, at, report);
+    }
+
+    fn show(&self) -> serde_json::Value {
+        show_named(&self.name, &self.options)
+    }
+
+    fn keys(at: &str, keys: &mut Vec<Key>) {
+        String::keys(&join(at, "name"), keys);
+        ChannelOptions::keys(at, keys);
+    }
+}
