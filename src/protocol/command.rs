@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::DecodeError;
 use super::filter::FilterNode;
-use super::json::{is_default, nullable, raw};
+use super::json::{is_default, nullable, nullable_list, nullable_map, raw};
 use super::publication::StreamPosition;
 
 /// Set in [`SubscribeRequest::flag`]: the client understands numeric channel ids in pushes.
@@ -62,6 +63,89 @@ pub struct Command {
     pub sub_refresh: Option<SubRefreshRequest>,
 }
 
+impl Command {
+    /// What the command asks for. Where several requests are set the first in the order of this
+    /// function counts.
+    ///
+    /// # Errors
+    /// If there is an id but no request, a request that needs an answer but no id, or a ping.
+    pub fn request(self) -> Result<Request, DecodeError> {
+        let numbered = self.id > 0;
+        let request = if let Some(request) = self.connect {
+            Request::Connect(request)
+        } else if self.ping.is_some() {
+            return Err(DecodeError::Ping);
+        } else if let Some(request) = self.subscribe {
+            Request::Subscribe(request)
+        } else if let Some(request) = self.unsubscribe {
+            Request::Unsubscribe(request)
+        } else if let Some(request) = self.publish {
+            Request::Publish(request)
+        } else if let Some(request) = self.presence {
+            Request::Presence(request)
+        } else if let Some(request) = self.presence_stats {
+            Request::PresenceStats(request)
+        } else if let Some(request) = self.history {
+            Request::History(request)
+        } else if let Some(request) = self.rpc {
+            Request::Rpc(request)
+        } else if let Some(request) = self.send {
+            Request::Send(request)
+        } else if let Some(request) = self.refresh {
+            Request::Refresh(request)
+        } else if let Some(request) = self.sub_refresh {
+            Request::SubRefresh(request)
+        } else if numbered {
+            return Err(DecodeError::NoRequest);
+        } else {
+            Request::Pong
+        };
+        match request {
+            Request::Send(_) | Request::Pong => Ok(request),
+            _ if numbered => Ok(request),
+            _ => Err(DecodeError::NoId { method: request.method() }),
+        }
+    }
+}
+
+/// The one thing a command asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Connect(ConnectRequest),
+    Subscribe(SubscribeRequest),
+    Unsubscribe(UnsubscribeRequest),
+    Publish(PublishRequest),
+    Presence(PresenceRequest),
+    PresenceStats(PresenceStatsRequest),
+    History(HistoryRequest),
+    Rpc(RpcRequest),
+    Send(SendRequest),
+    Refresh(RefreshRequest),
+    SubRefresh(SubRefreshRequest),
+    /// The empty command, a client's answer to a ping.
+    Pong,
+}
+
+impl Request {
+    /// The name of the request on the wire, for metrics and logs.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Connect(_) => "connect",
+            Self::Subscribe(_) => "subscribe",
+            Self::Unsubscribe(_) => "unsubscribe",
+            Self::Publish(_) => "publish",
+            Self::Presence(_) => "presence",
+            Self::PresenceStats(_) => "presence_stats",
+            Self::History(_) => "history",
+            Self::Rpc(_) => "rpc",
+            Self::Send(_) => "send",
+            Self::Refresh(_) => "refresh",
+            Self::SubRefresh(_) => "sub_refresh",
+            Self::Pong => "pong",
+        }
+    }
+}
+
 /// Opens the protocol session of a connection.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 #[serde(default)]
@@ -74,7 +158,7 @@ pub struct ConnectRequest {
     pub data: Bytes,
     /// Wishes for server-side subscriptions, with recovery positions.
     #[prost(btree_map = "string, message", tag = "3")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
     pub subs: BTreeMap<String, SubscribeRequest>,
     #[prost(string, tag = "4")]
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
@@ -83,7 +167,7 @@ pub struct ConnectRequest {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub version: String,
     #[prost(btree_map = "string, string", tag = "6")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
     pub headers: BTreeMap<String, String>,
     #[prost(int64, tag = "7")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
@@ -272,10 +356,10 @@ pub struct SubRefreshRequest {
     #[serde(rename = "type")]
     pub kind: i32,
     #[prost(message, repeated, tag = "4")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub track: Vec<TrackBatch>,
     #[prost(string, repeated, tag = "5")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub untrack: Vec<String>,
 }
 
@@ -287,7 +371,7 @@ pub struct TrackBatch {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub signature: String,
     #[prost(message, repeated, tag = "2")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub items: Vec<KeyedItem>,
 }
 
@@ -301,4 +385,75 @@ pub struct KeyedItem {
     #[prost(uint64, tag = "2")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub version: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_command_is_a_pong() {
+        assert_eq!(Command::default().request(), Ok(Request::Pong));
+    }
+
+    #[test]
+    fn an_id_without_a_request_is_refused() {
+        let command = Command { id: 1, ..Default::default() };
+        assert_eq!(command.request(), Err(DecodeError::NoRequest));
+    }
+
+    #[test]
+    fn a_ping_is_refused_even_beside_a_request_that_comes_after_it() {
+        let ping = Command { ping: Some(PingRequest {}), ..Default::default() };
+        assert_eq!(Command { id: 1, ..ping.clone() }.request(), Err(DecodeError::Ping));
+        assert_eq!(ping.clone().request(), Err(DecodeError::Ping));
+        let subscribe = Some(SubscribeRequest::default());
+        assert_eq!(Command { id: 1, subscribe, ..ping }.request(), Err(DecodeError::Ping));
+    }
+
+    #[test]
+    fn only_send_needs_no_id() {
+        let send = Command { send: Some(SendRequest::default()), ..Default::default() };
+        assert_eq!(send.clone().request(), Ok(Request::Send(SendRequest::default())));
+        assert!(matches!(Command { id: 3, ..send }.request(), Ok(Request::Send(_))));
+        let rpc = Command { rpc: Some(RpcRequest::default()), ..Default::default() };
+        assert_eq!(rpc.request(), Err(DecodeError::NoId { method: "rpc" }));
+    }
+
+    #[test]
+    fn the_first_of_several_requests_counts() {
+        let mut command = Command {
+            id: 1,
+            connect: Some(ConnectRequest::default()),
+            subscribe: Some(SubscribeRequest::default()),
+            unsubscribe: Some(UnsubscribeRequest::default()),
+            publish: Some(PublishRequest::default()),
+            presence: Some(PresenceRequest::default()),
+            presence_stats: Some(PresenceStatsRequest::default()),
+            history: Some(HistoryRequest::default()),
+            ping: None,
+            send: Some(SendRequest::default()),
+            rpc: Some(RpcRequest::default()),
+            refresh: Some(RefreshRequest::default()),
+            sub_refresh: Some(SubRefreshRequest::default()),
+        };
+        type Clear = fn(&mut Command);
+        let clear: [(&str, Clear); 11] = [
+            ("connect", |it| it.connect = None),
+            ("subscribe", |it| it.subscribe = None),
+            ("unsubscribe", |it| it.unsubscribe = None),
+            ("publish", |it| it.publish = None),
+            ("presence", |it| it.presence = None),
+            ("presence_stats", |it| it.presence_stats = None),
+            ("history", |it| it.history = None),
+            ("rpc", |it| it.rpc = None),
+            ("send", |it| it.send = None),
+            ("refresh", |it| it.refresh = None),
+            ("sub_refresh", |it| it.sub_refresh = None),
+        ];
+        for (method, clear) in clear {
+            assert_eq!(command.clone().request().map(|it| it.method()), Ok(method));
+            clear(&mut command);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::json::nullable;
+use super::json::{nullable, nullable_list};
 
 /// One node of a filter: a comparison when `op` is empty, else `and`, `or` or `not` over `nodes`.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -21,9 +21,9 @@ pub struct FilterNode {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub val: String,
     #[prost(string, repeated, tag = "5")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub vals: Vec<String>,
     #[prost(message, repeated, tag = "6")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub nodes: Vec<FilterNode>,
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::json::{is_default, nullable, raw};
+use super::json::{is_default, nullable, nullable_map, raw};
 
 /// One message of a channel, as brokers store it and as clients receive it.
 ///
-/// `time` (unix milliseconds), `epoch`, `version` and `prev_data` are the broker's; what of them a
-/// client may see is decided where a push is encoded.
+/// `time`, `epoch`, `version` and `prev_data` are the broker's; the `for_client_*` views hold what of
+/// them a client may see.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Publication {
@@ -26,7 +26,7 @@ pub struct Publication {
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub offset: u64,
     #[prost(btree_map = "string, string", tag = "7")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
     pub tags: BTreeMap<String, String>,
     /// `data` is a patch against the previous publication's data rather than the data itself.
     #[prost(bool, tag = "8")]
@@ -58,6 +58,45 @@ pub struct Publication {
     #[prost(uint64, tag = "16")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub version: u64,
+}
+
+impl Publication {
+    /// What subscribers of `channel` get when it is published. The epoch goes along only with the
+    /// first publication of a stream, by which they notice that it began anew.
+    pub fn for_client_live(&self, channel: &str) -> Self {
+        let epoch = if self.offset == 1 { self.epoch.clone() } else { String::new() };
+        Self { epoch, ..self.for_client_history(channel) }
+    }
+
+    /// What a client gets when it recovers or reads the history of `channel`.
+    pub fn for_client_history(&self, channel: &str) -> Self {
+        Self {
+            version: self.version,
+            ..self.for_client_delta(channel, self.data.clone(), self.delta)
+        }
+    }
+
+    /// What a subscriber with delta compression gets: `data` is the patch (`delta` set) or the full
+    /// data.
+    pub fn for_client_delta(&self, channel: &str, data: Bytes, delta: bool) -> Self {
+        let elsewhere = self.channel != channel;
+        Self {
+            data,
+            delta,
+            info: self.info.clone(),
+            offset: self.offset,
+            tags: self.tags.clone(),
+            channel: if elsewhere { self.channel.clone() } else { String::new() },
+            key: self.key.clone(),
+            removed: self.removed,
+            score: self.score,
+            // The broker's own.
+            time: 0,
+            epoch: String::new(),
+            prev_data: Bytes::new(),
+            version: 0,
+        }
+    }
 }
 
 /// A connection as others in a channel see it.

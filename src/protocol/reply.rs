@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::json::{is_default, nullable, raw};
+use super::json::{is_default, nullable, nullable_list, nullable_map, raw};
 use super::publication::{ClientInfo, Publication};
 
 /// An answer to the command with the same `id`, or, with `id` 0, a push. An empty reply is a ping.
@@ -186,7 +186,7 @@ pub struct Connect {
     #[serde(with = "raw", skip_serializing_if = "Bytes::is_empty")]
     pub data: Bytes,
     #[prost(btree_map = "string, message", tag = "4")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
     pub subs: BTreeMap<String, SubscribeResult>,
     #[prost(bool, tag = "5")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
@@ -259,7 +259,7 @@ pub struct ConnectResult {
     #[serde(with = "raw", skip_serializing_if = "Bytes::is_empty")]
     pub data: Bytes,
     #[prost(btree_map = "string, message", tag = "6")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
     pub subs: BTreeMap<String, SubscribeResult>,
     /// Seconds between pings of the server; 0 when it sends none.
     #[prost(uint32, tag = "7")]
@@ -318,7 +318,7 @@ pub struct SubscribeResult {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub epoch: String,
     #[prost(message, repeated, tag = "7")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub publications: Vec<Publication>,
     #[prost(bool, tag = "8")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
@@ -352,7 +352,7 @@ pub struct SubscribeResult {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub cursor: String,
     #[prost(message, repeated, tag = "18")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub state: Vec<Publication>,
     #[prost(uint32, tag = "19")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
@@ -374,7 +374,7 @@ pub struct PublishResult {}
 #[serde(default)]
 pub struct PresenceResult {
     #[prost(btree_map = "string, message", tag = "1")]
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable_map")]
     pub presence: BTreeMap<String, ClientInfo>,
 }
 
@@ -395,7 +395,7 @@ pub struct PresenceStatsResult {
 #[serde(default)]
 pub struct HistoryResult {
     #[prost(message, repeated, tag = "1")]
-    #[serde(deserialize_with = "nullable")]
+    #[serde(deserialize_with = "nullable_list")]
     pub publications: Vec<Publication>,
     #[prost(string, tag = "2")]
     #[serde(deserialize_with = "nullable")]
@@ -448,6 +448,6 @@ pub struct SubRefreshResult {
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub ttl: u32,
     #[prost(message, repeated, tag = "3")]
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "nullable_list")]
     pub items: Vec<Publication>,
 }
