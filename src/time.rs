@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use compact_str::CompactString;
+
 /// Tells the time: the machine's, or in tests one that is moved by hand.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -81,6 +83,13 @@ impl Manual {
 #[allow(clippy::disallowed_methods, reason = "the one place that draws random numbers")]
 pub fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.5 + rand::random::<f64>() / 2.0)
+}
+
+/// Letters drawn at random, for names that must not repeat (not for secrets).
+#[allow(clippy::disallowed_methods, reason = "the one place that draws random numbers")]
+pub fn random_letters(count: usize) -> CompactString {
+    const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    (0..count).map(|_| char::from(LETTERS[rand::random_range(0..LETTERS.len())])).collect()
 }
 
 #[cfg(test)]

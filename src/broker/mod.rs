@@ -1,1 +1,148 @@
-//! Streams and their distribution.
+//! Streams and their distribution: what a channel's history is, and how a publication reaches hubs.
+//!
+//! An enum rather than a trait: the set of brokers is closed, go-to-definition lands on code, and
+//! the memory broker is the test double of the others.
+
+mod memory;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use compact_str::CompactString;
+
+pub use self::memory::MemoryBroker;
+pub use self::stream::{History, Range, Stream, StreamTop};
+
+use crate::protocol::publication::{ClientInfo, Publication};
+
+/// Keeps streams and carries publications to the hubs of all nodes.
+pub enum Broker {
+    /// Everything in this process; lost with it.
+    Memory(MemoryBroker),
+}
+
+/// How a publication is to be treated.
+#[derive(Clone, Debug, Default)]
+pub struct PublishOptions {
+    /// Append to the channel's stream; without it the publication is only delivered, with offset 0.
+    pub history: Option<HistoryOptions>,
+    /// A repeat with the same key within [`IDEMPOTENCY_TTL`] publishes nothing and answers the same.
+    pub idempotency_key: String,
+    /// If above zero, dropped unless higher than the version that the stream saw last.
+    pub version: u64,
+    /// The version counts only within this; empty compares with any.
+    pub version_epoch: String,
+    /// Subscribers that negotiated it may get a patch against the publication before this one.
+    pub delta: bool,
+}
+
+/// How much of a stream is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryOptions {
+    /// Publications.
+    pub size: usize,
+    /// Since the last publish.
+    pub ttl: Duration,
+    /// Of epoch and top offset, since they were last used.
+    pub meta_ttl: Duration,
+}
+
+/// How long the answer to a publish with an idempotency key is remembered: Centrifugo's value.
+pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
+
+/// Where a publication came to stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// 0 without history.
+    pub offset: u64,
+    /// Empty without history.
+    pub epoch: CompactString,
+    /// Nothing was published, for this reason; offset and epoch are the earlier or current ones.
+    pub suppressed: Option<Suppressed>,
+}
+
+/// Why a publish was a success without publishing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suppressed {
+    Idempotency,
+    Version,
+}
+
+/// The broker could not do it now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// A position of another epoch was given.
+    #[error("the position belongs to another epoch of the stream")]
+    UnrecoverablePosition,
+    /// What was asked cannot be meant.
+    #[error("{0}")]
+    BadRequest(&'static str),
+}
+
+impl Broker {
+    /// Appends to the stream as `options` say and delivers to the subscribers of every node.
+    pub async fn publish(
+        &self,
+        channel: &str,
+        publication: Publication,
+        options: &PublishOptions,
+    ) -> Result<Published, BrokerError> {
+        match self {
+            Self::Memory(broker) => Ok(broker.publish(channel, publication, options)),
+        }
+    }
+
+    /// Tells subscribers that a client came; returns once no leave can overtake it.
+    pub async fn publish_join(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
+        match self {
+            Self::Memory(broker) => broker.publish_join(channel, info),
+        }
+        Ok(())
+    }
+
+    /// Tells subscribers that a client left.
+    pub async fn publish_leave(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
+        match self {
+            Self::Memory(broker) => broker.publish_leave(channel, info),
+        }
+        Ok(())
+    }
+
+    /// Reads a stream; the stream's epoch exists from the first read on.
+    pub async fn history(
+        &self,
+        channel: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        match self {
+            Self::Memory(broker) => broker.history(channel, range, meta_ttl),
+        }
+    }
+
+    /// Drops a stream's publications; epoch and offset go on.
+    pub async fn remove_history(&self, channel: &str) -> Result<(), BrokerError> {
+        match self {
+            Self::Memory(broker) => broker.remove_history(channel),
+        }
+        Ok(())
+    }
+
+    /// Makes this node receive the channel's publications; called before the position is read.
+    pub async fn subscribe(&self, _channel: &str) -> Result<(), BrokerError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Drops what has expired; called about once a second.
+    pub fn sweep(&self) {
+        match self {
+            Self::Memory(broker) => broker.sweep(),
+        }
+    }
+}
+
+/// A publication as streams share it.
+pub type SharedPublication = Arc<Publication>;

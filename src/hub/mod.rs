@@ -1,1 +1,219 @@
 //! Who is connected to this node, and fan-out to them. Never awaits.
+//!
+//! A channel's subscribers live in one of [`SHARDS`] shards, in a dense slab that a broadcast walks
+//! under the shard's lock: a publication is encoded once for each variant that somebody needs
+//! ([`broadcast`]), and every subscriber gets a reference to the same bytes in its [`Outbox`]. All
+//! that a subscription's delivery depends on (position, buffer, filter, delta) stands in its
+//! [`entry::Entry`], so that the decision needs no other lock and no wait.
+
+mod broadcast;
+mod connections;
+mod entry;
+mod outbox;
+mod signal;
+mod wheel;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use ahash::{HashMap, RandomState};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use slab::Slab;
+
+pub use self::connections::{Connection, Connections, Registration};
+pub use self::entry::{Delivery, Position, Start};
+pub use self::outbox::{Drained, Outbox, Wanted};
+pub use self::signal::{Done, ServerSubscribe, Signal};
+pub use self::wheel::Wheel;
+
+use self::broadcast::{Encodings, Event};
+use self::entry::Entry;
+use crate::channel::Channel;
+use crate::protocol::publication::{ClientInfo, Publication};
+
+/// Enough that two busy channels rarely meet, few enough to walk for a count.
+const SHARDS: usize = 256;
+
+/// Connections and subscriptions of this node.
+pub struct Hub {
+    pub connections: Connections,
+    hasher: RandomState,
+    shards: Box<[Mutex<Shard>]>,
+    next_id: AtomicI64,
+    subscriptions: AtomicUsize,
+}
+
+type Shard = HashMap<Channel, Subscribers>;
+
+/// The subscribers of one channel.
+struct Subscribers {
+    /// Stands for the channel's name in pushes where compaction was negotiated.
+    id: i64,
+    entries: Slab<Entry>,
+}
+
+/// Names one subscription among those of its channel, as long as it exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionKey(usize);
+
+/// A subscription in the hub that has not gone live yet: what comes in is kept for it.
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    /// The hub's own copy of the name, shared by all subscribers.
+    pub channel: Channel,
+    pub key: SubscriptionKey,
+    /// See [`Subscribers::id`].
+    pub id: i64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            connections: Connections::default(),
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            next_id: AtomicI64::new(1),
+            subscriptions: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Hub {
+    /// Adds a subscription that buffers what comes in until [`Hub::go_live`].
+    pub fn subscribe(
+        &self,
+        channel: &Channel,
+        connection: &Arc<Connection>,
+        delivery: Delivery,
+    ) -> Reserved {
+        let mut shard = self.shard(channel).lock();
+        let channel = shard.get_key_value(channel).map_or(channel, |(own, _)| own).clone();
+        let subscribers = shard.entry(channel.clone()).or_insert_with(|| Subscribers {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            entries: Slab::with_capacity(1),
+        });
+        let entry = Entry::buffering(Arc::clone(connection), delivery);
+        let key = SubscriptionKey(subscribers.entries.insert(entry));
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+        Reserved { channel, key, id: subscribers.id }
+    }
+
+    /// Queues `reply`, if there is one, and then delivers: first what was buffered, as if it came
+    /// now, then whatever is published. Nothing of the channel can come before the reply.
+    pub fn go_live(&self, reserved: &Reserved, start: Start, reply: Option<Bytes>, now_ms: i64) {
+        let mut shard = self.shard(&reserved.channel).lock();
+        let Some(subscribers) = shard.get_mut(&reserved.channel) else { return };
+        let id = subscribers.id;
+        if let Some(entry) = subscribers.entries.get_mut(reserved.key.0) {
+            if let Some(reply) = reply {
+                entry.connection.outbox.push(reply);
+            }
+            entry.go_live(&reserved.channel, reserved.key, id, start, now_ms);
+        }
+    }
+
+    /// Removes a subscription; `true` if it was the channel's last one on this node.
+    pub fn unsubscribe(&self, channel: &Channel, key: SubscriptionKey) -> bool {
+        let mut shard = self.shard(channel).lock();
+        let Some(subscribers) = shard.get_mut(channel) else { return false };
+        // The entry, and with it perhaps the connection, is dropped after the lock is released.
+        let removed = subscribers.entries.try_remove(key.0);
+        if removed.is_some() {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        }
+        let last = subscribers.entries.is_empty();
+        if last {
+            shard.remove(channel);
+            connections::shrink(&mut shard);
+        }
+        drop(shard);
+        last && removed.is_some()
+    }
+
+    /// Delivers a publication to the channel's subscribers; returns how many there were.
+    ///
+    /// `previous` is the data of the publication right before it in the stream, given when the
+    /// publisher allowed patches against it.
+    pub fn publish(
+        &self,
+        channel: &str,
+        publication: &Arc<Publication>,
+        previous: Option<&Bytes>,
+        epoch: &str,
+        now_ms: i64,
+    ) -> usize {
+        let publication = Arc::clone(publication);
+        let previous = previous.cloned();
+        self.broadcast(channel, &Event::Publication { publication, previous, epoch: epoch.into() }, now_ms)
+    }
+
+    /// Tells those subscribers that want to know that a client came in.
+    pub fn join(&self, channel: &str, info: &ClientInfo, now_ms: i64) {
+        self.broadcast(channel, &Event::Join(Arc::new(info.clone())), now_ms);
+    }
+
+    /// Tells those subscribers that want to know that a client left.
+    pub fn leave(&self, channel: &str, info: &ClientInfo, now_ms: i64) {
+        self.broadcast(channel, &Event::Leave(Arc::new(info.clone())), now_ms);
+    }
+
+    /// Where a live, positioned subscription stands, and when (unix milliseconds) that was last
+    /// confirmed.
+    pub fn position(&self, channel: &Channel, key: SubscriptionKey) -> Option<(Position, i64)> {
+        let shard = self.shard(channel).lock();
+        shard.get(channel)?.entries.get(key.0)?.position()
+    }
+
+    /// Notes that a position was compared with the stream and found right.
+    pub fn confirm_position(&self, channel: &Channel, key: SubscriptionKey, now_ms: i64) {
+        let mut shard = self.shard(channel).lock();
+        let entry = shard.get_mut(channel).and_then(|s| s.entries.get_mut(key.0));
+        if let Some(entry) = entry {
+            entry.confirmed(now_ms);
+        }
+    }
+
+    /// How many subscribers `channel` has here.
+    pub fn subscribers(&self, channel: &str) -> usize {
+        self.shard(channel).lock().get(channel).map_or(0, |s| s.entries.len())
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// How many channels have subscribers.
+    pub fn channel_count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Calls `visit` with every channel that has subscribers, and their number.
+    pub fn each_channel(&self, mut visit: impl FnMut(&Channel, usize)) {
+        for shard in &self.shards {
+            for (channel, subscribers) in shard.lock().iter() {
+                visit(channel, subscribers.entries.len());
+            }
+        }
+    }
+
+    fn broadcast(&self, channel: &str, event: &Event, now_ms: i64) -> usize {
+        let mut shard = self.shard(channel).lock();
+        let Some((channel, subscribers)) = shard.get_key_value(channel).map(|(c, _)| c.clone()).and_then(|c| {
+            let subscribers = shard.get_mut(&c)?;
+            Some((c, subscribers))
+        }) else {
+            return 0;
+        };
+        let mut encodings = Encodings::new(&channel, subscribers.id, event);
+        for (key, entry) in &mut subscribers.entries {
+            entry.offer(&channel, SubscriptionKey(key), event, &mut encodings, now_ms);
+        }
+        subscribers.entries.len()
+    }
+
+    fn shard(&self, channel: &str) -> &Mutex<Shard> {
+        &self.shards[self.hasher.hash_one(channel) as usize % SHARDS]
+    }
+}

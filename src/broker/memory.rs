@@ -1,0 +1,199 @@
+//! The broker of a single node: streams in this process, delivery straight into the hub.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use ahash::{HashMap, RandomState};
+use compact_str::CompactString;
+use parking_lot::Mutex;
+
+use super::{
+    BrokerError, History, IDEMPOTENCY_TTL, PublishOptions, Published, Range, Stream, Suppressed,
+};
+use crate::hub::Hub;
+use crate::protocol::publication::{ClientInfo, Publication};
+use crate::time::{Clock, random_letters};
+
+/// A stripe's lock is held while a publication goes out, so that all subscribers see the order of
+/// the stream; with this many, a large fan-out rarely holds up another channel.
+const STRIPES: usize = 1_024;
+
+/// Stripes looked at in one sweep: every stripe's turn comes about every 16 sweeps.
+const STRIPES_PER_SWEEP: usize = STRIPES / 16;
+
+/// Letters of an epoch, as Centrifugo's: 52^8 makes a repeat after a restart a matter of luck that
+/// nobody has.
+const EPOCH_LETTERS: usize = 8;
+
+/// See the [module](self).
+pub struct MemoryBroker {
+    hub: Arc<Hub>,
+    clock: Clock,
+    hasher: RandomState,
+    stripes: Box<[Mutex<Stripe>]>,
+    next_sweep: AtomicUsize,
+}
+
+struct Stripe {
+    /// The epoch of every channel here that has no stream: so a channel that was only ever read
+    /// costs nothing, however many names clients make up. It changes when a stream is dropped,
+    /// lest the channel begins again at offset 1 in an epoch that it had before.
+    untouched: CompactString,
+    streams: HashMap<Box<str>, Stream>,
+    /// Answers to publishes with an idempotency key, by channel and key.
+    answers: HashMap<(Box<str>, Box<str>), Published>,
+    /// The keys of `answers`, oldest first.
+    answered: VecDeque<(Instant, (Box<str>, Box<str>))>,
+}
+
+impl MemoryBroker {
+    /// A broker that delivers to `hub`.
+    pub fn new(hub: Arc<Hub>, clock: Clock) -> Self {
+        Self {
+            hub,
+            clock,
+            hasher: RandomState::new(),
+            stripes: (0..STRIPES).map(|_| Mutex::new(Stripe::new())).collect(),
+            next_sweep: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn publish(
+        &self,
+        channel: &str,
+        mut publication: Publication,
+        options: &PublishOptions,
+    ) -> Published {
+        let now = self.clock.now();
+        let now_ms = self.clock.unix_millis();
+        publication.time = now_ms;
+        let mut stripe = self.stripe(channel).lock();
+        stripe.forget_answers(now);
+        let key = (!options.idempotency_key.is_empty())
+            .then(|| (Box::from(channel), Box::from(options.idempotency_key.as_str())));
+        if let Some(answer) = key.as_ref().and_then(|key| stripe.answers.get(key)) {
+            return Published { suppressed: Some(Suppressed::Idempotency), ..answer.clone() };
+        }
+        let published = match &options.history {
+            None => {
+                self.hub.publish(channel, &Arc::new(publication), None, "", now_ms);
+                Published::default()
+            }
+            Some(history) => {
+                let stream = stripe.stream(channel, now, history.meta_ttl);
+                if stream.is_stale_version(options.version, &options.version_epoch) {
+                    let top = stream.top();
+                    return Published {
+                        offset: top.offset,
+                        epoch: top.epoch,
+                        suppressed: Some(Suppressed::Version),
+                    };
+                }
+                let (publication, previous) = stream.append(publication, history, now);
+                let previous = previous.as_ref().filter(|_| options.delta).map(|p| &p.data);
+                let epoch = stream.top().epoch;
+                self.hub.publish(channel, &publication, previous, &epoch, now_ms);
+                Published { offset: publication.offset, epoch, suppressed: None }
+            }
+        };
+        if let Some(key) = key {
+            stripe.answered.push_back((now + IDEMPOTENCY_TTL, key.clone()));
+            stripe.answers.insert(key, published.clone());
+        }
+        published
+    }
+
+    pub(super) fn publish_join(&self, channel: &str, info: &ClientInfo) {
+        let _in_order = self.stripe(channel).lock();
+        self.hub.join(channel, info, self.clock.unix_millis());
+    }
+
+    pub(super) fn publish_leave(&self, channel: &str, info: &ClientInfo) {
+        let _in_order = self.stripe(channel).lock();
+        self.hub.leave(channel, info, self.clock.unix_millis());
+    }
+
+    pub(super) fn history(
+        &self,
+        channel: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        let now = self.clock.now();
+        let mut stripe = self.stripe(channel).lock();
+        match stripe.living(channel, now) {
+            Some(stream) => stream.read(range, now, meta_ttl),
+            None => Stream::new(stripe.untouched.clone(), now, meta_ttl).read(range, now, meta_ttl),
+        }
+    }
+
+    pub(super) fn remove_history(&self, channel: &str) {
+        if let Some(stream) = self.stripe(channel).lock().streams.get_mut(channel) {
+            stream.clear();
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        let now = self.clock.now();
+        let first = self.next_sweep.fetch_add(STRIPES_PER_SWEEP, Ordering::Relaxed);
+        for index in first..first + STRIPES_PER_SWEEP {
+            let mut stripe = self.stripes[index % STRIPES].lock();
+            stripe.drop_expired(now);
+            stripe.forget_answers(now);
+        }
+    }
+
+    fn stripe(&self, channel: &str) -> &Mutex<Stripe> {
+        &self.stripes[self.hasher.hash_one(channel) as usize % STRIPES]
+    }
+}
+
+impl Stripe {
+    fn new() -> Self {
+        Self {
+            untouched: random_letters(EPOCH_LETTERS),
+            streams: HashMap::default(),
+            answers: HashMap::default(),
+            answered: VecDeque::new(),
+        }
+    }
+
+    /// The channel's stream, unless there is none or its meta has expired.
+    fn living(&mut self, channel: &str, now: Instant) -> Option<&mut Stream> {
+        if self.streams.get_mut(channel)?.expire(now) {
+            self.streams.remove(channel);
+            self.untouched = random_letters(EPOCH_LETTERS);
+        }
+        self.streams.get_mut(channel)
+    }
+
+    /// The channel's stream, made if there is none.
+    fn stream(&mut self, channel: &str, now: Instant, meta_ttl: Duration) -> &mut Stream {
+        self.living(channel, now);
+        let untouched = &self.untouched;
+        let fresh = || Stream::new(untouched.clone(), now, meta_ttl);
+        self.streams.entry(Box::from(channel)).or_insert_with(fresh)
+    }
+
+    fn drop_expired(&mut self, now: Instant) {
+        let before = self.streams.len();
+        self.streams.retain(|_, stream| !stream.expire(now));
+        if self.streams.len() == before {
+            return;
+        }
+        self.untouched = random_letters(EPOCH_LETTERS);
+        if self.streams.capacity() > 64 && self.streams.len() < self.streams.capacity() / 4 {
+            self.streams.shrink_to(self.streams.len() * 2);
+        }
+    }
+
+    fn forget_answers(&mut self, now: Instant) {
+        while self.answered.front().is_some_and(|(expires, _)| *expires <= now) {
+            if let Some((_, key)) = self.answered.pop_front() {
+                self.answers.remove(&key);
+            }
+        }
+    }
+}

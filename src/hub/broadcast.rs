@@ -1,0 +1,112 @@
+//! One event of a channel, encoded once for each variant that a subscriber needs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+use crate::channel::Channel;
+use crate::protocol::delta::{self, Encoded};
+use crate::protocol::frame::Codec;
+use crate::protocol::publication::{ClientInfo, Publication};
+use crate::protocol::reply::{Join, Leave, Push};
+
+/// Something that happens in a channel. Cheap to clone: everything in it is shared.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    Publication {
+        publication: Arc<Publication>,
+        /// The data of the publication before it, if patches against it are allowed.
+        previous: Option<Bytes>,
+        epoch: CompactString,
+    },
+    Join(Arc<ClientInfo>),
+    Leave(Arc<ClientInfo>),
+}
+
+/// How the data of a publication is written for a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is.
+    Plain,
+    /// For subscribers that negotiated patches, the data itself.
+    Whole,
+    /// For subscribers that negotiated patches and hold the base: a patch if that is smaller.
+    Patch,
+}
+
+const CODECS: usize = 2;
+const ADDRESSES: usize = 2;
+const FORMS: usize = 3;
+
+/// The event's messages, made when first asked for; `None` inside when it cannot be encoded.
+pub(super) struct Encodings<'a> {
+    channel: &'a Channel,
+    channel_id: i64,
+    event: &'a Event,
+    made: [Option<Option<Bytes>>; CODECS * ADDRESSES * FORMS],
+}
+
+impl<'a> Encodings<'a> {
+    pub fn new(channel: &'a Channel, channel_id: i64, event: &'a Event) -> Self {
+        Self { channel, channel_id, event, made: Default::default() }
+    }
+
+    /// The message for subscribers of one kind; `None` if the payload does not fit the codec.
+    pub fn get(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
+        let codec_index = match codec {
+            Codec::Json => 0,
+            Codec::Protobuf => 1,
+        };
+        let form_index = match form {
+            Form::Plain => 0,
+            Form::Whole => 1,
+            Form::Patch => 2,
+        };
+        let slot = (codec_index * ADDRESSES + usize::from(compact)) * FORMS + form_index;
+        if let Some(made) = self.made.get(slot).and_then(Option::as_ref) {
+            return made.clone();
+        }
+        let message = self.encode(codec, compact, form);
+        if let Some(place) = self.made.get_mut(slot) {
+            *place = Some(message.clone());
+        }
+        message
+    }
+
+    fn encode(&self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
+        let mut push = if compact {
+            Push { id: self.channel_id, ..Push::default() }
+        } else {
+            Push { channel: self.channel.to_string(), ..Push::default() }
+        };
+        match self.event {
+            Event::Publication { publication, previous, epoch } => {
+                push.publication = Some(in_form(codec, publication, previous.as_ref(), epoch, form));
+            }
+            Event::Join(info) => push.join = Some(Join { info: Some(ClientInfo::clone(info)) }),
+            Event::Leave(info) => push.leave = Some(Leave { info: Some(ClientInfo::clone(info)) }),
+        }
+        codec.encode_push(push).ok()
+    }
+}
+
+/// What a subscriber sees of a live publication.
+fn in_form(
+    codec: Codec,
+    publication: &Publication,
+    previous: Option<&Bytes>,
+    epoch: &str,
+    form: Form,
+) -> Publication {
+    let mut seen = publication.for_client_live();
+    if publication.offset == 1 {
+        seen.epoch = epoch.to_owned();
+    }
+    if form == Form::Plain {
+        return seen;
+    }
+    let base = previous.filter(|_| form == Form::Patch);
+    let Encoded { data, is_patch } = delta::encode_for(codec, base, &publication.data);
+    Publication { data, delta: is_patch, version: 0, epoch: String::new(), ..seen }
+}

@@ -1,0 +1,220 @@
+//! One subscription in the hub: decides, for each event of the channel, what its connection gets.
+//!
+//! Pure but for the outbox it appends to: (event, time) in, messages and at most one signal out.
+
+use std::mem;
+use std::sync::Arc;
+
+use compact_str::CompactString;
+
+use super::broadcast::{Encodings, Event, Form};
+use super::connections::Connection;
+use super::signal::Signal;
+use super::SubscriptionKey;
+use crate::channel::Channel;
+use crate::protocol::codes::Disconnect;
+use crate::protocol::filter::Filter;
+use crate::protocol::publication::Publication;
+
+/// How many events may wait while a subscription is being made. Past it the subscription counts as
+/// having lost its position; twice the default of `client.recovery_max_publication_limit` and more
+/// than arrive in the milliseconds it takes, few enough that a flood stays small.
+const MAX_BUFFERED: usize = 1_024;
+
+/// What a subscriber asked for and was granted; fixed for the subscription's life.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    /// Every publication must follow its predecessor, or the subscription is told so.
+    pub positioned: bool,
+    /// Joins and leaves are delivered.
+    pub join_leave: bool,
+    /// Patches were negotiated.
+    pub delta: bool,
+    /// Pushes carry the channel's number instead of its name.
+    pub compact: bool,
+    /// Only publications whose tags match are delivered.
+    pub filter: Option<Arc<Filter>>,
+    /// Milliseconds a publication may be on its way to a positioned subscriber; 0 for any time.
+    pub max_lag_ms: u32,
+}
+
+/// Where live delivery starts.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The last publication that the client has, or the stream's top.
+    pub position: Position,
+    /// The client holds the data of the publication at `position`, so a patch may follow.
+    pub holds_base: bool,
+}
+
+/// An offset in an epoch. An empty epoch is not known yet and takes the first that comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    pub offset: u64,
+    pub epoch: CompactString,
+}
+
+/// A subscription's delivery state.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub connection: Arc<Connection>,
+    delivery: Delivery,
+    phase: Phase,
+    position: Position,
+    /// Unix milliseconds at which the position was last known to be right.
+    confirmed_ms: i64,
+    holds_base: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The reply to the subscribe command is not queued yet: events wait here.
+    Buffering(Vec<Event>),
+    Live,
+    /// A publication is missing. Nothing more is delivered; the session was told.
+    Lost,
+}
+
+impl Entry {
+    pub fn buffering(connection: Arc<Connection>, delivery: Delivery) -> Self {
+        Self {
+            connection,
+            delivery,
+            phase: Phase::Buffering(Vec::new()),
+            position: Position::default(),
+            confirmed_ms: 0,
+            holds_base: false,
+        }
+    }
+
+    /// Starts delivery at `start`, beginning with what was buffered.
+    pub fn go_live(
+        &mut self,
+        channel: &Channel,
+        key: SubscriptionKey,
+        channel_id: i64,
+        start: Start,
+        now_ms: i64,
+    ) {
+        self.position = start.position;
+        self.holds_base = start.holds_base;
+        self.confirmed_ms = now_ms;
+        let Phase::Buffering(waiting) = mem::replace(&mut self.phase, Phase::Live) else { return };
+        if waiting.len() >= MAX_BUFFERED {
+            self.lose(channel, key);
+        }
+        for event in &waiting {
+            let mut encodings = Encodings::new(channel, channel_id, event);
+            self.offer(channel, key, event, &mut encodings, now_ms);
+        }
+    }
+
+    /// Delivers, buffers or skips an event.
+    pub fn offer(
+        &mut self,
+        channel: &Channel,
+        key: SubscriptionKey,
+        event: &Event,
+        encodings: &mut Encodings<'_>,
+        now_ms: i64,
+    ) {
+        match &mut self.phase {
+            Phase::Lost => {}
+            Phase::Buffering(waiting) => {
+                if waiting.len() < MAX_BUFFERED {
+                    waiting.push(event.clone());
+                }
+            }
+            Phase::Live => match event {
+                Event::Publication { publication, epoch, .. } => {
+                    match self.admit(publication, epoch, now_ms) {
+                        Verdict::Deliver => self.deliver(publication, encodings),
+                        Verdict::Skip => {}
+                        Verdict::Gap => self.lose(channel, key),
+                    }
+                }
+                Event::Join(_) | Event::Leave(_) if self.delivery.join_leave => {
+                    self.queue(encodings, Form::Plain);
+                }
+                Event::Join(_) | Event::Leave(_) => {}
+            },
+        }
+    }
+
+    pub fn position(&self) -> Option<(Position, i64)> {
+        let live = self.delivery.positioned && matches!(self.phase, Phase::Live);
+        live.then(|| (self.position.clone(), self.confirmed_ms))
+    }
+
+    pub fn confirmed(&mut self, now_ms: i64) {
+        self.confirmed_ms = now_ms;
+    }
+
+    /// Compares a publication with the position, and moves the position on.
+    fn admit(&mut self, publication: &Publication, epoch: &str, now_ms: i64) -> Verdict {
+        let offset = publication.offset;
+        if offset == 0 {
+            return Verdict::Deliver;
+        }
+        if !self.delivery.positioned {
+            // Still counted, since a patch may only follow its own base.
+            self.holds_base &= self.position.offset + 1 == offset && self.position.epoch == epoch;
+            self.advance(offset, epoch, now_ms);
+            return Verdict::Deliver;
+        }
+        if self.position.epoch.is_empty() {
+            self.position.epoch = epoch.into();
+        }
+        let late = i64::from(self.delivery.max_lag_ms);
+        if self.position.epoch != epoch || offset > self.position.offset.saturating_add(1) {
+            Verdict::Gap
+        } else if offset <= self.position.offset {
+            Verdict::Skip
+        } else if late > 0 && publication.time > 0 && now_ms - publication.time > late {
+            Verdict::Gap
+        } else {
+            self.advance(offset, epoch, now_ms);
+            Verdict::Deliver
+        }
+    }
+
+    fn advance(&mut self, offset: u64, epoch: &str, now_ms: i64) {
+        self.position.offset = offset;
+        if self.position.epoch != epoch {
+            self.position.epoch = epoch.into();
+        }
+        self.confirmed_ms = now_ms;
+    }
+
+    fn deliver(&mut self, publication: &Publication, encodings: &mut Encodings<'_>) {
+        if self.delivery.filter.as_ref().is_some_and(|filter| !filter.matches(&publication.tags)) {
+            return;
+        }
+        if !self.delivery.delta {
+            return self.queue(encodings, Form::Plain);
+        }
+        let form = if self.holds_base { Form::Patch } else { Form::Whole };
+        self.queue(encodings, form);
+        // A publication outside the stream replaces the client's base, and no patch is made
+        // against it.
+        self.holds_base = publication.offset > 0;
+    }
+
+    fn queue(&self, encodings: &mut Encodings<'_>, form: Form) {
+        match encodings.get(self.connection.codec(), self.delivery.compact, form) {
+            Some(message) => self.connection.outbox.push(message),
+            None => self.connection.outbox.close(Disconnect::INAPPROPRIATE_PROTOCOL),
+        }
+    }
+
+    fn lose(&mut self, channel: &Channel, key: SubscriptionKey) {
+        self.phase = Phase::Lost;
+        self.connection.outbox.signal(Signal::PositionLost { channel: channel.clone(), key });
+    }
+}
+
+enum Verdict {
+    Deliver,
+    Skip,
+    Gap,
+}

@@ -1,0 +1,54 @@
+//! Reading streams.
+
+use std::time::Duration;
+
+use super::{Error, Node};
+use crate::broker::{History, Range, StreamTop};
+use crate::channel::ChannelRules;
+use crate::protocol::publication::StreamPosition;
+
+/// A request for history, as clients and the API write it.
+#[derive(Clone, Debug, Default)]
+pub struct HistoryQuery {
+    /// 0 for only the top, below zero for all.
+    pub limit: i32,
+    pub since: Option<StreamPosition>,
+    pub reverse: bool,
+}
+
+impl Node {
+    /// Reads a channel's history; with `most`, never more than that.
+    pub async fn history(
+        &self,
+        channel: &str,
+        rules: &ChannelRules,
+        query: HistoryQuery,
+        most: Option<u32>,
+    ) -> Result<History, Error> {
+        if !rules.history_enabled() {
+            return Err(Error::NotAvailable("the channel has no history"));
+        }
+        let asked = usize::try_from(query.limit).ok();
+        let most = most.map(|most| most as usize);
+        let limit = match (asked, most) {
+            (Some(asked), Some(most)) => Some(asked.min(most)),
+            (asked, most) => asked.or(most),
+        };
+        let range = Range { limit, since: query.since, reverse: query.reverse };
+        Ok(self.broker.history(channel, &range, rules.history_meta_ttl).await?)
+    }
+
+    /// Drops the publications of a channel's stream.
+    pub async fn remove_history(&self, channel: &str) -> Result<(), Error> {
+        if !self.channel(channel)?.history_enabled() {
+            return Err(Error::NotAvailable("the channel has no history"));
+        }
+        Ok(self.broker.remove_history(channel).await?)
+    }
+
+    /// Where a channel's stream ends.
+    pub async fn stream_top(&self, channel: &str, meta_ttl: Duration) -> Result<StreamTop, Error> {
+        let only_top = Range { limit: Some(0), ..Range::default() };
+        Ok(self.broker.history(channel, &only_top, meta_ttl).await?.top)
+    }
+}

@@ -1,0 +1,84 @@
+//! Publishing into a channel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Error, Node};
+use crate::broker::{HistoryOptions, PublishOptions, Published};
+use crate::channel::ChannelRules;
+use crate::protocol::publication::{ClientInfo, Publication};
+
+/// Data that has the format its channel asks for.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    rules: Arc<ChannelRules>,
+    data: Bytes,
+}
+
+/// What comes with the data.
+#[derive(Clone, Debug, Default)]
+pub struct Publish {
+    /// Who publishes, if a client does.
+    pub info: Option<ClientInfo>,
+    pub tags: BTreeMap<String, String>,
+    /// Deliver only, without a place in the stream.
+    pub skip_history: bool,
+    /// See [`PublishOptions::idempotency_key`].
+    pub idempotency_key: String,
+    /// See [`PublishOptions::version`].
+    pub version: u64,
+    pub version_epoch: String,
+    /// Allow patches, even if the namespace does not by default.
+    pub delta: bool,
+}
+
+impl Payload {
+    /// Checks `data` against the channel's `publication_data_format`.
+    pub fn check(rules: Arc<ChannelRules>, data: Bytes) -> Result<Self, Error> {
+        rules.check_data(&data).map_err(Error::BadRequest)?;
+        Ok(Self { rules, data })
+    }
+}
+
+impl Node {
+    /// The rules of a channel.
+    pub fn channel(&self, channel: &str) -> Result<Arc<ChannelRules>, Error> {
+        self.rules().channels.resolve(channel).ok_or(Error::UnknownChannel)
+    }
+
+    /// Publishes to every subscriber and, if the channel has history, into its stream.
+    pub async fn publish(
+        &self,
+        channel: &str,
+        payload: Payload,
+        publish: Publish,
+    ) -> Result<Published, Error> {
+        let Payload { rules, data } = payload;
+        let keeps = rules.history_enabled() && !publish.skip_history;
+        let options = PublishOptions {
+            history: keeps.then(|| HistoryOptions {
+                size: rules.options.history_size as usize,
+                ttl: rules.options.history_ttl,
+                meta_ttl: rules.history_meta_ttl,
+            }),
+            idempotency_key: publish.idempotency_key,
+            version: publish.version,
+            version_epoch: publish.version_epoch,
+            delta: publish.delta || rules.options.delta_publish,
+        };
+        let publication = Publication {
+            data,
+            info: publish.info,
+            tags: publish.tags,
+            version: publish.version,
+            ..Publication::default()
+        };
+        let published = self.broker.publish(channel, publication, &options).await?;
+        self.count_publish(&published);
+        Ok(published)
+    }
+
+    fn count_publish(&self, _published: &Published) {}
+}

@@ -1,0 +1,354 @@
+//! Making a subscription, whoever asked for it: the steps between permission and live delivery.
+//!
+//! The order is what rules out loss and doubles: the hub buffers first, then the stream is read, the
+//! reply is queued, and under the same lock the buffer is delivered on top of what was read. A
+//! publication that is in both is skipped by its offset; one that is in neither cannot exist.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::recovery::{self, Recovery};
+use super::refusal::Refusal;
+use super::subscription::{Active, Origin, Subscriptions};
+use super::{MAX_TTL_SECONDS, Session};
+use crate::auth::OptionOverride;
+use crate::broker::{History, Range};
+use crate::channel::{Channel, ChannelRules};
+use crate::config::RecoveryMode;
+use crate::hub::{Delivery, Position, Reserved, Start};
+use crate::node::{self, Pending};
+use crate::protocol::codes::ErrorCode;
+use crate::protocol::delta;
+use crate::protocol::filter::Filter;
+use crate::protocol::publication::{ClientInfo, Publication, StreamPosition};
+use crate::protocol::reply::SubscribeResult;
+
+/// What the server lets a subscription do.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub rules: Arc<ChannelRules>,
+    pub origin: Origin,
+    /// The client appears in the channel's presence.
+    pub presence: bool,
+    /// Others are told when it comes and goes.
+    pub join_leave: bool,
+    /// It is told when others come and go.
+    pub push_join_leave: bool,
+    pub positioned: bool,
+    pub recoverable: bool,
+    /// What others see of the connection in this channel.
+    pub info: Bytes,
+    /// Handed to the client.
+    pub data: Bytes,
+    /// Unix seconds; `None` for never.
+    pub expire_at: Option<i64>,
+}
+
+/// What the client asked for beyond the channel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wish {
+    /// Continue from here.
+    pub recover: Option<StreamPosition>,
+    /// Answer 112 rather than `recovered: false`.
+    pub reject_unrecovered: bool,
+    pub delta: bool,
+    pub compact: bool,
+    pub filter: Option<Arc<Filter>>,
+}
+
+/// A subscription that only needs to go live. Dropped, everything done for it is undone.
+pub(super) struct Established {
+    pub result: SubscribeResult,
+    pending: Pending,
+    start: Start,
+    active: Active,
+    presence: Option<Present>,
+    info: Option<ClientInfo>,
+}
+
+/// A subscription that its session holds, on the point of receiving.
+pub(super) struct Ready {
+    reserved: Reserved,
+    start: Start,
+    /// To be announced, if joins are.
+    info: Option<ClientInfo>,
+}
+
+/// A presence entry that goes away again unless the subscription comes about.
+struct Present {
+    session: Arc<Session>,
+    channel: Channel,
+    kept: bool,
+}
+
+/// A channel's place among the session's subscriptions; given back unless one comes about.
+pub(super) struct Slot {
+    session: Arc<Session>,
+    channel: Channel,
+    kept: bool,
+}
+
+impl Grant {
+    /// The namespace's options, with what a token or an API call sets differently.
+    pub fn of(rules: Arc<ChannelRules>, origin: Origin, overrides: OptionOverride) -> Self {
+        let options = &rules.options;
+        let join_leave = overrides.join_leave.unwrap_or(options.join_leave);
+        let push = overrides.force_push_join_leave.unwrap_or(options.force_push_join_leave);
+        Self {
+            origin,
+            presence: overrides.presence.unwrap_or(options.presence),
+            join_leave,
+            push_join_leave: join_leave && push,
+            positioned: overrides.force_positioning.unwrap_or(options.force_positioning),
+            recoverable: overrides.force_recovery.unwrap_or(options.force_recovery),
+            info: Bytes::new(),
+            data: Bytes::new(),
+            expire_at: None,
+            rules,
+        }
+    }
+}
+
+impl Session {
+    /// The guard of a place that was just begun.
+    pub(super) fn slot(self: &Arc<Self>, channel: &Channel) -> Slot {
+        Slot { session: Arc::clone(self), channel: channel.clone(), kept: false }
+    }
+
+    /// Does everything up to the point at which the subscription can go live.
+    pub(super) async fn establish(
+        self: &Arc<Self>,
+        channel: &Channel,
+        grant: Grant,
+        wish: Wish,
+        conn_info: Bytes,
+    ) -> Result<Established, Refusal> {
+        let now = self.node.clock.unix_seconds();
+        if grant.expire_at.is_some_and(|expire_at| expire_at <= now) {
+            return Err(ErrorCode::EXPIRED.into());
+        }
+        // A filtered subscriber lacks the bases that patches need, so the filter wins.
+        let delta = wish.delta && wish.filter.is_none() && grant.rules.allows_fossil_delta();
+        let positioned = grant.positioned || grant.recoverable;
+        let delivery = Delivery {
+            positioned,
+            join_leave: grant.push_join_leave,
+            delta,
+            compact: wish.compact,
+            filter: wish.filter.clone(),
+            max_lag_ms: u32::try_from(self.node.client.channel_position_max_time_lag.as_millis())
+                .unwrap_or(u32::MAX),
+        };
+        let pending = self.node.subscribe(channel, &self.connection, delivery).await?;
+        let key = pending.reserved().key;
+        let info = self.client_info(conn_info, grant.info.clone());
+        let presence = match grant.presence {
+            true => Some(self.appear(channel, info.clone()).await?),
+            false => None,
+        };
+        let (mut result, start) = match positioned {
+            true => self.position(channel, &grant, &wish, delta).await?,
+            false => (SubscribeResult::default(), Start::default()),
+        };
+        result.positioned = positioned;
+        result.recoverable = grant.recoverable;
+        result.was_recovering |= wish.recover.is_some();
+        result.delta = delta;
+        result.data = grant.data;
+        if wish.compact {
+            result.id = pending.reserved().id;
+        }
+        if let Some(expire_at) = grant.expire_at
+            && grant.origin == Origin::Client
+        {
+            result.expires = true;
+            result.ttl = ttl(expire_at, now);
+        }
+        let active = Active {
+            key,
+            info: grant.info,
+            expire_at: grant.expire_at,
+            origin: grant.origin,
+            presence: grant.presence,
+            join_leave: grant.join_leave,
+            positioned,
+        };
+        let info = grant.join_leave.then_some(info);
+        Ok(Established { result, pending, start, active, presence, info })
+    }
+
+    /// Starts delivery behind `reply`, and announces the client.
+    pub(super) async fn go_live(&self, ready: Ready, reply: Option<Bytes>) {
+        let Ready { reserved, start, info } = ready;
+        self.node.hub.go_live(&reserved, start, reply, self.node.clock.unix_millis());
+        if let Some(info) = info {
+            let joined = self.node.broker.publish_join(&reserved.channel, &info).await;
+            if let Err(error) = joined {
+                tracing::warn!(channel = %reserved.channel, %error, "join was not published");
+            }
+        }
+    }
+
+    async fn appear(
+        self: &Arc<Self>,
+        channel: &Channel,
+        info: ClientInfo,
+    ) -> Result<Present, Refusal> {
+        let channel = channel.clone();
+        let present = Present { session: Arc::clone(self), channel, kept: false };
+        self.node.presence.add(&present.channel, info).await.map_err(node::Error::from)?;
+        Ok(present)
+    }
+
+    /// Reads where the stream stands, and what the client missed of it.
+    async fn position(
+        &self,
+        channel: &Channel,
+        grant: &Grant,
+        wish: &Wish,
+        delta: bool,
+    ) -> Result<(SubscribeResult, Start), Refusal> {
+        let options = &grant.rules.options;
+        let from_cache = options.force_recovery_mode == RecoveryMode::Cache;
+        let automatic = from_cache && options.auto_cache_recover && wish.recover.is_none();
+        let asked = match &wish.recover {
+            Some(asked) if grant.recoverable => Some(asked.clone()),
+            None if grant.recoverable && automatic => Some(StreamPosition::default()),
+            _ => None,
+        };
+        let meta_ttl = grant.rules.history_meta_ttl;
+        let Some(asked) = asked else {
+            let top = self.node.stream_top(channel, meta_ttl).await?;
+            let position = Position { offset: top.offset, epoch: top.epoch };
+            return Ok((at(&position), Start { position, holds_base: false }));
+        };
+        let history = self.read_missed(channel, &asked, from_cache, grant, wish).await?;
+        let position = Position { offset: history.top.offset, epoch: history.top.epoch.clone() };
+        let filter = wish.filter.as_deref();
+        let Recovery { recovered, publications } = match from_cache {
+            true => recovery::from_cache(&asked, history, filter),
+            false => recovery::from_stream(&asked, history, filter),
+        };
+        self.node.metrics.count_recovery(recovered, !publications.is_empty());
+        if !recovered && wish.reject_unrecovered {
+            return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
+        }
+        let mut result = at(&position);
+        result.was_recovering = true;
+        result.recovered = recovered;
+        if recovered {
+            // The client counts up from where it was, publication by publication.
+            result.offset = asked.offset;
+        }
+        // After an empty recovery the client may hold the base or, with a position from elsewhere,
+        // not; a whole publication is right in both cases.
+        let last = publications.last().map(|publication| publication.offset);
+        let holds_base = delta && last == Some(position.offset);
+        result.publications = match delta {
+            true => as_patches(self, &publications),
+            false => publications.iter().map(|p| p.for_client_history()).collect(),
+        };
+        Ok((result, Start { position, holds_base }))
+    }
+
+    async fn read_missed(
+        &self,
+        channel: &Channel,
+        asked: &StreamPosition,
+        from_cache: bool,
+        grant: &Grant,
+        wish: &Wish,
+    ) -> Result<History, Refusal> {
+        let most = self.node.client.recovery_max_publication_limit as usize;
+        let range = if from_cache {
+            let looked_through = if wish.filter.is_some() { most } else { 1 };
+            Range { limit: Some(looked_through), since: None, reverse: true }
+        } else {
+            Range { limit: Some(most), since: Some(asked.clone()), reverse: false }
+        };
+        let meta_ttl = grant.rules.history_meta_ttl;
+        match self.node.broker.history(channel, &range, meta_ttl).await {
+            Ok(history) => Ok(history),
+            Err(crate::broker::BrokerError::UnrecoverablePosition) => {
+                let top = self.node.stream_top(channel, meta_ttl).await?;
+                Ok(History { publications: Vec::new(), top })
+            }
+            Err(error) => Err(node::Error::from(error).into()),
+        }
+    }
+}
+
+impl Established {
+    /// Makes the subscription one of the session's, which from now on ends it.
+    pub fn commit(self, subscriptions: &mut Subscriptions) -> (SubscribeResult, Ready) {
+        let reserved = self.pending.keep();
+        subscriptions.activate(reserved.channel.clone(), self.active);
+        if let Some(mut presence) = self.presence {
+            presence.kept = true;
+        }
+        (self.result, Ready { reserved, start: self.start, info: self.info })
+    }
+}
+
+impl Slot {
+    /// Makes the subscription active, unless the connection has closed in the meantime: then it is
+    /// undone, and there is nothing to go live.
+    pub fn commit(mut self, established: Established) -> Option<(SubscribeResult, Ready)> {
+        let session = Arc::clone(&self.session);
+        self.kept = true;
+        session.connected(|connected| established.commit(&mut connected.subscriptions))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.session.connected(|connected| connected.subscriptions.remove(&self.channel));
+        }
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let session = Arc::clone(&self.session);
+        let channel = self.channel.clone();
+        tokio::spawn(async move {
+            let client = session.connection.id().to_string();
+            if let Err(error) = session.node.presence.remove(&channel, &client).await {
+                tracing::warn!(%channel, client, %error, "presence was not taken back");
+            }
+        });
+    }
+}
+
+/// Seconds from `now` to `expire_at`, at least one and at most [`MAX_TTL_SECONDS`].
+pub(super) fn ttl(expire_at: i64, now: i64) -> u32 {
+    let left = u64::try_from(expire_at.saturating_sub(now)).unwrap_or(0);
+    u32::try_from(left.clamp(1, MAX_TTL_SECONDS)).unwrap_or(u32::MAX)
+}
+
+fn at(position: &Position) -> SubscribeResult {
+    SubscribeResult {
+        offset: position.offset,
+        epoch: position.epoch.to_string(),
+        ..SubscribeResult::default()
+    }
+}
+
+/// The first whole, each next as a patch against the one before it.
+fn as_patches(session: &Session, publications: &[Arc<Publication>]) -> Vec<Publication> {
+    let mut previous: Option<&Bytes> = None;
+    publications
+        .iter()
+        .map(|publication| {
+            let base = previous.replace(&publication.data);
+            let encoded = delta::encode_for(session.codec(), base, &publication.data);
+            let seen = publication.for_client_history();
+            Publication { data: encoded.data, delta: encoded.is_patch, ..seen }
+        })
+        .collect()
+}

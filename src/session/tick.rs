@@ -1,0 +1,115 @@
+//! The presence tick: renews presence, checks positions, ends expired subscriptions.
+
+use std::sync::Arc;
+
+use super::subscription::{Active, Origin};
+use super::Session;
+use crate::channel::Channel;
+use crate::hub::SubscriptionKey;
+use crate::protocol::codes::{Disconnect, UnsubscribeCode};
+
+impl Session {
+    /// Starts a tick beside everything else the connection does, so that a slow backend delays
+    /// neither pings nor commands. A connection without subscriptions has nothing to do.
+    pub(super) fn begin_tick(self: &Arc<Self>) {
+        let all = self.connected(|connected| {
+            let of = |(channel, active): (&Channel, &Active)| (channel.clone(), active.clone());
+            connected.subscriptions.actives().map(of).collect::<Vec<_>>()
+        });
+        let due: Vec<_> = all
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(_, active)| active.presence || active.positioned || active.expire_at.is_some())
+            .collect();
+        if !due.is_empty() {
+            let session = Arc::clone(self);
+            tokio::spawn(async move { session.tick(due).await });
+        }
+    }
+
+    async fn tick(self: Arc<Self>, due: Vec<(Channel, Active)>) {
+        for (channel, active) in due {
+            if self.outbox().is_closing() {
+                return;
+            }
+            if self.has_expired(&active) {
+                self.expire_subscription(&channel, &active).await;
+                continue;
+            }
+            if active.presence {
+                self.renew_presence(&channel, &active).await;
+            }
+            if active.positioned {
+                self.check_position(&channel, &active).await;
+            }
+        }
+    }
+
+    fn has_expired(&self, active: &Active) -> bool {
+        let grace = self.node.client.expired_sub_close_delay.as_secs() as i64;
+        let now = self.node.clock.unix_seconds();
+        active.expire_at.is_some_and(|expire_at| expire_at.saturating_add(grace) <= now)
+    }
+
+    async fn expire_subscription(&self, channel: &Channel, active: &Active) {
+        if active.origin.is_server_side() {
+            return self.outbox().close(Disconnect::SUBSCRIPTION_EXPIRED);
+        }
+        self.end_exactly(channel, active.key, &UnsubscribeCode::EXPIRED).await;
+    }
+
+    async fn renew_presence(&self, channel: &Channel, active: &Active) {
+        let Some(conn_info) = self.connected(|connected| connected.info.clone()) else { return };
+        let info = self.client_info(conn_info, active.info.clone());
+        let client = info.client.clone();
+        if let Err(error) = self.node.presence.add(channel, info).await {
+            tracing::warn!(%channel, client, %error, "presence was not renewed");
+        }
+        // An unsubscribe that came in between has removed the entry already: do so again.
+        let still = self.connected(|connected| {
+            connected.subscriptions.active(channel).is_some_and(|now| now.key == active.key)
+        });
+        if still != Some(true) {
+            let _ = self.node.presence.remove(channel, &client).await;
+        }
+    }
+
+    /// Compares the subscription's position with the stream, if nothing has confirmed it lately.
+    /// A broker that does not answer proves nothing: the next tick tries again.
+    async fn check_position(&self, channel: &Channel, active: &Active) {
+        let delay = self.node.client.channel_position_check_delay.as_millis() as i64;
+        let now_ms = self.node.clock.unix_millis();
+        let Some((_, confirmed_ms)) = self.node.hub.position(channel, active.key) else { return };
+        if now_ms - confirmed_ms <= delay {
+            return;
+        }
+        let Ok(rules) = self.node.channel(channel) else { return };
+        let Ok(top) = self.node.stream_top(channel, rules.history_meta_ttl).await else { return };
+        // Looked up after the read: what was published before it has been delivered by now.
+        let Some((position, _)) = self.node.hub.position(channel, active.key) else { return };
+        let behind = position.offset < top.offset;
+        let other_epoch = !position.epoch.is_empty() && position.epoch != top.epoch;
+        if behind || other_epoch {
+            self.lose_position(channel, active.key, active.origin).await;
+        } else {
+            self.node.hub.confirm_position(channel, active.key, now_ms);
+        }
+    }
+
+    /// The subscription misses something: the client is to recover.
+    pub(super) async fn lose_position(
+        &self,
+        channel: &Channel,
+        key: SubscriptionKey,
+        origin: Origin,
+    ) {
+        match origin {
+            Origin::Client => {
+                self.end_exactly(channel, key, &UnsubscribeCode::INSUFFICIENT_STATE).await;
+            }
+            Origin::Token | Origin::Server => {
+                self.outbox().close(Disconnect::INSUFFICIENT_STATE);
+            }
+        }
+    }
+}
