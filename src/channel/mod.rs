@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::ChannelOptions;
+
 pub mod permission {
     use super::*;
     pub fn publish(r: &ChannelRules, a: &Actor<'_>) -> Result<(), Refusal> {
@@ -74,7 +76,7 @@ pub enum Refusal {
 
 #[derive(Debug)]
 pub struct ChannelRules {
-    pub options: crate::config::ChannelOptions,
+    pub options: ChannelOptions,
     pub history_meta_ttl: Duration,
     pub compaction: bool,
 }

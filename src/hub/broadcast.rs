@@ -6,7 +6,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::channel::Channel;
-use crate::protocol::delta::{self, Encoded};
+use crate::protocol::delta::{self, DeltaForm};
 use crate::protocol::frame::Codec;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::protocol::reply::{Join, Leave, Push};
@@ -75,38 +75,46 @@ impl<'a> Encodings<'a> {
     }
 
     fn encode(&self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
-        let mut push = if compact {
-            Push { id: self.channel_id, ..Push::default() }
-        } else {
-            Push { channel: self.channel.to_string(), ..Push::default() }
-        };
+        let mut push = Push::default();
         match self.event {
             Event::Publication { publication, previous, epoch } => {
-                push.publication = Some(in_form(codec, publication, previous.as_ref(), epoch, form));
+                let previous = previous.as_deref();
+                let seen = self.seen(codec, publication, previous, epoch, form)?;
+                if !compact {
+                    return codec.encode_publication(self.channel, &seen).ok();
+                }
+                push.publication = Some(seen);
             }
             Event::Join(info) => push.join = Some(Join { info: Some(ClientInfo::clone(info)) }),
             Event::Leave(info) => push.leave = Some(Leave { info: Some(ClientInfo::clone(info)) }),
         }
-        codec.encode_push(push).ok()
+        if compact {
+            push.id = self.channel_id;
+        } else {
+            push.channel = self.channel.to_string();
+        }
+        codec.encode_push(&push).ok()
     }
-}
 
-/// What a subscriber sees of a live publication.
-fn in_form(
-    codec: Codec,
-    publication: &Publication,
-    previous: Option<&Bytes>,
-    epoch: &str,
-    form: Form,
-) -> Publication {
-    let mut seen = publication.for_client_live();
-    if publication.offset == 1 {
-        seen.epoch = epoch.to_owned();
+    /// What a subscriber sees of a live publication.
+    fn seen(
+        &self,
+        codec: Codec,
+        publication: &Publication,
+        previous: Option<&[u8]>,
+        epoch: &str,
+        form: Form,
+    ) -> Option<Publication> {
+        let base = match form {
+            Form::Plain => {
+                let seen = publication.for_client_live(self.channel);
+                let epoch = if publication.offset == 1 { epoch } else { "" };
+                return Some(Publication { epoch: epoch.to_owned(), ..seen });
+            }
+            Form::Whole => None,
+            Form::Patch => previous,
+        };
+        let DeltaForm { data, delta } = delta::encode_for(codec, base, &publication.data).ok()?;
+        Some(publication.for_client_delta(self.channel, data, delta))
     }
-    if form == Form::Plain {
-        return seen;
-    }
-    let base = previous.filter(|_| form == Form::Patch);
-    let Encoded { data, is_patch } = delta::encode_for(codec, base, &publication.data);
-    Publication { data, delta: is_patch, version: 0, epoch: String::new(), ..seen }
 }

@@ -1,6 +1,7 @@
 //! The connections of this node, by user.
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -142,8 +143,8 @@ impl Connections {
 }
 
 /// Gives memory back after a crowd has left.
-pub(super) fn shrink<K: Eq + std::hash::Hash, V, S: std::hash::BuildHasher>(
-    map: &mut HashMap<K, V, S>,
+pub(super) fn shrink<K: Eq + Hash, V>(
+    map: &mut HashMap<K, V>,
 ) {
     if map.capacity() > 64 && map.len() < map.capacity() / 4 {
         map.shrink_to(map.len() * 2);

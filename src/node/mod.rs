@@ -29,7 +29,7 @@ use crate::channel::Namespaces;
 use crate::config::Client;
 use crate::hub::{Hub, Wheel};
 use crate::presence::{Presence, PresenceError};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
 /// One gateway process.

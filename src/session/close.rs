@@ -24,7 +24,7 @@ impl Session {
     pub fn leave(&self, code: u32) -> Farewell {
         self.outbox().close(Disconnect::CONNECTION_CLOSED);
         let state = mem::replace(&mut *self.state.lock(), State::Closed);
-        self.node.metrics.count_disconnect(code);
+        self.count_disconnect(code);
         let State::Connected(connected) = state else {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };
@@ -63,7 +63,7 @@ impl Session {
     }
 
     fn tell_unsubscribed(&self, channel: &Channel, code: &UnsubscribeCode) {
-        self.node.metrics.count_server_unsubscribe(code.code);
+        self.count_unsubscribe(code.code);
         let unsubscribe = Unsubscribe { code: code.code, reason: code.reason.to_string() };
         let push = Push {
             channel: channel.to_string(),

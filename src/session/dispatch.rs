@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::count::method_of;
 use super::refusal::Refusal;
 use super::{Flow, Session, State, commands};
 use crate::protocol::codes::{Disconnect, ErrorCode};
@@ -58,12 +59,12 @@ impl Session {
     }
 
     async fn handle(self: &Arc<Self>, id: u32, request: Request) -> Flow {
-        let method = request.method();
+        let method = method_of(&request);
         let is_connect = matches!(request, Request::Connect(_));
         let started = self.node.clock.now();
         let answer = self.answer(id, request).await;
         let took = self.node.clock.now().saturating_duration_since(started);
-        self.node.metrics.observe_command(method, took);
+        self.node.metrics.client.command_duration.with(method).observe(took.as_secs_f64());
         match answer {
             Ok(None) => Flow::Continue,
             Ok(Some(reply)) => {
@@ -71,7 +72,7 @@ impl Session {
                 Flow::Continue
             }
             Err(Refusal::Error(code)) => {
-                self.node.metrics.count_reply_error(method, code.code);
+                self.count_reply_error(method, code.code);
                 self.queue(&Reply { id, error: Some(code.into()), ..Reply::default() });
                 if is_connect { Flow::Refused } else { Flow::Continue }
             }

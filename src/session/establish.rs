@@ -15,10 +15,10 @@ use super::{MAX_TTL_SECONDS, Session};
 use crate::auth::OptionOverride;
 use crate::broker::{History, Range};
 use crate::channel::{Channel, ChannelRules};
-use crate::config::RecoveryMode;
+use crate::config::channel::RecoveryMode;
 use crate::hub::{Delivery, Position, Reserved, Start};
 use crate::node::{self, Pending};
-use crate::protocol::codes::ErrorCode;
+use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::delta;
 use crate::protocol::filter::Filter;
 use crate::protocol::publication::{ClientInfo, Publication, StreamPosition};
@@ -230,7 +230,7 @@ impl Session {
             true => recovery::from_cache(&asked, history, filter),
             false => recovery::from_stream(&asked, history, filter),
         };
-        self.node.metrics.count_recovery(recovered, !publications.is_empty());
+        self.count_recovery(recovered, publications.len());
         if !recovered && wish.reject_unrecovered {
             return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
         }
@@ -246,8 +246,8 @@ impl Session {
         let last = publications.last().map(|publication| publication.offset);
         let holds_base = delta && last == Some(position.offset);
         result.publications = match delta {
-            true => as_patches(self, &publications),
-            false => publications.iter().map(|p| p.for_client_history()).collect(),
+            true => as_patches(self, channel, &publications)?,
+            false => publications.iter().map(|p| p.for_client_history(channel)).collect(),
         };
         Ok((result, Start { position, holds_base }))
     }
@@ -340,15 +340,20 @@ fn at(position: &Position) -> SubscribeResult {
 }
 
 /// The first whole, each next as a patch against the one before it.
-fn as_patches(session: &Session, publications: &[Arc<Publication>]) -> Vec<Publication> {
+fn as_patches(
+    session: &Session,
+    channel: &str,
+    publications: &[Arc<Publication>],
+) -> Result<Vec<Publication>, Disconnect> {
     let mut previous: Option<&Bytes> = None;
     publications
         .iter()
         .map(|publication| {
             let base = previous.replace(&publication.data);
-            let encoded = delta::encode_for(session.codec(), base, &publication.data);
-            let seen = publication.for_client_history();
-            Publication { data: encoded.data, delta: encoded.is_patch, ..seen }
+            let base = base.map(|data| &data[..]);
+            let form = delta::encode_for(session.codec(), base, &publication.data)
+                .map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+            Ok(publication.for_client_delta(channel, form.data, form.delta))
         })
         .collect()
 }

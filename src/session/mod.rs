@@ -10,6 +10,7 @@
 
 mod close;
 mod commands;
+mod count;
 mod deadlines;
 mod dispatch;
 mod establish;

@@ -68,7 +68,7 @@ impl Session {
         };
         let push =
             Push { channel: channel.to_string(), subscribe: Some(push), ..Push::default() };
-        let message = self.codec().encode_push(push).ok();
+        let message = self.codec().encode_push(&push).ok();
         if message.is_none() {
             self.outbox().close(Disconnect::INAPPROPRIATE_PROTOCOL);
         }

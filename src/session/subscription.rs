@@ -150,15 +150,6 @@ impl Subscriptions {
         })
     }
 
-    /// How many there are, in flight or active.
-    pub fn len(&self) -> usize {
-        self.sorted.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.sorted.is_empty()
-    }
-
     fn find(&self, channel: &str) -> Result<usize, usize> {
         self.sorted.binary_search_by(|subscription| (*subscription.channel).cmp(channel))
     }

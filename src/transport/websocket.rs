@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::accept::Socket;
+use super::socket::Socket;
 use crate::hub::{Drained, Wanted};
 use crate::protocol::codes::Disconnect;
 use crate::protocol::frame::Codec;

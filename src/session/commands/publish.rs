@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::Session;
-use crate::channel::{Actor, permission};
+use crate::channel::permission;
 use crate::node::{Payload, Publish};
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::command::PublishRequest;

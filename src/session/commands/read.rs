@@ -6,6 +6,7 @@ use crate::channel::{ChannelRules, permission};
 use crate::node::HistoryQuery;
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::command::{HistoryRequest, PresenceRequest, PresenceStatsRequest};
+use crate::protocol::publication::Publication;
 use crate::protocol::reply::{HistoryResult, PresenceResult, PresenceStatsResult, Reply};
 use crate::session::Session;
 use crate::session::refusal::Refusal;
@@ -41,8 +42,9 @@ pub async fn history(
         HistoryQuery { limit: request.limit, since: request.since, reverse: request.reverse };
     let most = session.node.client.history_max_publication_limit;
     let history = session.node.history(&request.channel, &rules, query, Some(most)).await?;
+    let of_client = |p: &Arc<Publication>| p.for_client_history(&request.channel);
     let result = HistoryResult {
-        publications: history.publications.iter().map(|p| p.for_client_history()).collect(),
+        publications: history.publications.iter().map(of_client).collect(),
         epoch: history.top.epoch.to_string(),
         offset: history.top.offset,
     };
