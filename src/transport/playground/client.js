@@ -1,7 +1,7 @@
 // The client protocol in its JSON form, small enough to read: one class, one WebSocket, no library.
 // Everything that happens is reported through `emit`, as one of
 //   { type: 'state', state, detail }         the connection's state changed
-//   { type: 'frame', way, message }          one command sent ('out') or reply received ('in')
+//   { type: 'frame', way, message, text }    one command sent ('out') or reply received ('in')
 //   { type: 'subscription', sub }            a channel's state changed
 //   { type: 'recovery', sub, recovered, publications }  an answer to a subscribe with recover
 //   { type: 'publication', channel, publication }
@@ -166,8 +166,9 @@ export class Client {
       this.#waiting.set(id, { method, resolve, reject, timer });
       return { id, [method]: params };
     });
-    for (const message of commands) this.emit({ type: 'frame', way: 'out', message });
-    this.#socket.send(commands.map((command) => JSON.stringify(command)).join('\n'));
+    const lines = commands.map((command) => JSON.stringify(command));
+    commands.forEach((message, at) => this.emit({ type: 'frame', way: 'out', message, text: lines[at] }));
+    this.#socket.send(lines.join('\n'));
   }
 
   #receive(frame) {
@@ -175,7 +176,7 @@ export class Client {
     for (const line of frame.split('\n')) {
       if (line === '') continue;
       const message = JSON.parse(line);
-      this.emit({ type: 'frame', way: 'in', message });
+      this.emit({ type: 'frame', way: 'in', message, text: line });
       if (message.id) this.#answered(message);
       else if (message.push) this.#pushed(message.push);
       else if (this.#ping.pong) this.#pong();
@@ -183,7 +184,7 @@ export class Client {
   }
 
   #pong() {
-    this.emit({ type: 'frame', way: 'out', message: {} });
+    this.emit({ type: 'frame', way: 'out', message: {}, text: '{}' });
     this.#socket.send('{}');
   }
 

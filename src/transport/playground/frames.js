@@ -1,7 +1,7 @@
 // The frames panel: what went over the wire, one row a command or reply.
 
 import { appendBounded, byId, clock, copy, el, remembered } from './dom.js';
-import { render } from './json.js';
+import { colour, render } from './json.js';
 
 const KEEP = 400;
 
@@ -23,9 +23,9 @@ export class Frames {
     byId('frames-copy').addEventListener('click', (event) => copy(this.#asText(), event.currentTarget));
   }
 
-  /** Adds a message that went `out` or came `in`; `by` names a connection other than the main one. */
-  add(way, message, by = '') {
-    const entry = { way, message, by, at: new Date(), kind: kindOf(way, message) };
+  /** Adds what went `out` or came `in`; `by` names a connection other than the main one. */
+  add({ way, message, text }, by = '') {
+    const entry = { way, message, text, by, at: new Date(), kind: kindOf(way, message) };
     if (isPing(entry)) byId('frames-ping-count').textContent = String(++this.#pingCount);
     this.#log.push(entry);
     if (this.#log.length > KEEP) this.#log.shift();
@@ -35,9 +35,9 @@ export class Frames {
   #draw(entry) {
     if (isPing(entry) && !this.#pings.checked) return;
     byId('frames-empty').hidden = true;
-    const body = el('pre', { className: 'frame-body' }, render(entry.message, { pretty: this.#pretty.checked }));
+    const body = el('pre', { className: 'frame-body' }, this.#pretty.checked ? render(entry.message, { pretty: true }) : colour(entry.text));
     const copyButton = el('button', { className: 'quiet small frame-copy', type: 'button', 'aria-label': `Copy ${entry.kind}` }, 'Copy');
-    copyButton.addEventListener('click', () => copy(JSON.stringify(entry.message), copyButton));
+    copyButton.addEventListener('click', () => copy(entry.text, copyButton));
     const row = el('li', { className: 'frame', dataset: { way: entry.way, kind: entry.kind } },
       el('span', { className: 'frame-way', title: entry.way === 'out' ? 'sent' : 'received' }, entry.way === 'out' ? '↑' : '↓',
         el('span', { className: 'unseen' }, entry.way === 'out' ? 'sent' : 'received')),
@@ -64,7 +64,7 @@ export class Frames {
   #asText() {
     return this.#log
       .filter((entry) => this.#pings.checked || !isPing(entry))
-      .map(({ at, way, by, message }) => `${clock(at)} ${way === 'out' ? '->' : '<-'} ${by ? `(${by}) ` : ''}${JSON.stringify(message)}`)
+      .map(({ at, way, by, text }) => `${clock(at)} ${way === 'out' ? '->' : '<-'} ${by ? `(${by}) ` : ''}${text}`)
       .join('\n');
   }
 }

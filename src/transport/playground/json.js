@@ -60,7 +60,8 @@ function stray(text) {
   return at;
 }
 
-function colour(text) {
+/** One coloured fragment for JSON text as it stands. */
+export function colour(text) {
   const out = document.createDocumentFragment();
   let end = 0;
   for (const match of text.matchAll(TOKENS)) {

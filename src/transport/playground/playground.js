@@ -77,7 +77,7 @@ function wireForms() {
 function happened(event) {
   const show = {
     state: ({ state, detail }) => drawState(state, detail),
-    frame: ({ way, message }) => frames.add(way, message),
+    frame: (frame) => frames.add(frame),
     subscription: ({ sub }) => subscriptionChanged(sub),
     recovery: ({ sub, recovered, publications }) => {
       feed.recovery(sub, recovered, publications, client.id);
@@ -140,7 +140,7 @@ async function publishWhileAway() {
       token: () => fetchToken(name),
       channel: shown,
       data: { text: `You missed this, says ${name}` },
-      frame: ({ way, message }) => frames.add(way, message, name),
+      frame: (frame) => frames.add(frame, name),
     });
     awayCount += 1;
     byId('banner-text').textContent = `${count(awayCount, 'message')} published by others; this tab has not seen ${awayCount === 1 ? 'it' : 'them'}.`;
