@@ -49,6 +49,13 @@ export class Guide {
       button.setAttribute('aria-label', `${title}${state === 'done' ? ', done' : ''}`);
       if (state === 'next') button.setAttribute('aria-current', 'step');
       else button.removeAttribute('aria-current');
+      if (state === 'next') bringIntoView(button.parentElement);
     }
   }
+}
+
+// On a narrow screen the strip is wider than the window. The page itself must not move.
+function bringIntoView(item) {
+  const strip = item.parentElement;
+  strip.scrollLeft = item.offsetLeft - strip.firstElementChild.offsetLeft;
 }
