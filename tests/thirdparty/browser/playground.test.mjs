@@ -1,0 +1,214 @@
+// Walks a newcomer's first minute through the playground, in a real browser against a real server.
+//
+//   bobolink serve --dev
+//   BASE_URL=http://127.0.0.1:8000 npm test
+//
+// BASE_URL     where the server answers; required
+// SCREENSHOTS  folder for screenshots; none are taken without it
+// CHROMIUM     the browser; /usr/bin/chromium when not set
+
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+const { BASE_URL, SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
+const QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const PATIENCE_MS = 10_000;
+const LOBBY = 'dev:lobby';
+const DESKTOP = { width: 1280, height: 800 };
+const PHONE = { width: 390, height: 844 };
+
+let browser;
+
+before(async () => {
+  assert.ok(BASE_URL, 'BASE_URL must name a running `bobolink serve --dev`, as http://127.0.0.1:8000');
+  if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
+  browser = await chromium.launch({ executablePath: CHROMIUM, args: QUIET });
+});
+
+after(() => browser?.close());
+
+test('a message is published and comes back with its offset', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  const offset = await say(page, 'first');
+  assert.ok(offset > 0, `offset ${offset}`);
+  assert.equal(await say(page, 'second'), offset + 1);
+  assert.match(await page.textContent('#feed-position'), new RegExp(`offset ${offset + 1} · epoch .+`));
+  await picture(page, 'live');
+});
+
+test('frames are shown as sent and received', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  const kinds = await page.locator('#frames .frame-kind').allTextContents();
+  assert.ok(kinds.filter((kind) => kind === 'connect').length === 2, `connect and its answer in ${kinds}`);
+  assert.ok(kinds.filter((kind) => kind === 'subscribe').length === 2, `subscribe and its answer in ${kinds}`);
+  const sent = page.locator('.frame[data-way=out][data-kind=subscribe] pre');
+  assert.equal(JSON.parse(await sent.textContent()).subscribe.channel, LOBBY);
+  await page.check('#frames-pretty');
+  assert.match(await sent.textContent(), /\n {2}"subscribe": \{/);
+});
+
+test('what a message carries never becomes markup', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  const text = `<img src=x onerror=document.title=1>${randomUUID()}`;
+  const row = await publish(page, { text });
+  assert.equal(JSON.parse(await row.locator('pre').textContent()).text, text);
+  assert.equal(await row.locator('img').count(), 0);
+  assert.equal(await page.title(), 'Bobolink playground');
+});
+
+test('broken JSON is refused with its place, and never sent', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  await page.fill('#payload', '{"text":\n  oops}');
+  assert.match(await page.textContent('#payload-note'), /^Line 2, column 3: /);
+  assert.ok(await page.isDisabled('#publish'));
+});
+
+test('presence lists everyone here, and a join is told', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  const other = await open(t, '/#join');
+  await online(other);
+  const [me, them] = [await page.inputValue('#user'), await other.inputValue('#user')];
+  await page.locator('.feed-note', { hasText: `${them} joined` }).first().waitFor();
+  await page.click('#tab-presence');
+  for (const name of [me, them]) await page.locator(`#presence [data-user="${name}"]`).first().waitFor();
+  await page.click('#presence-stats-load');
+  await page.waitForFunction(() => /^\d+ connections, \d+ users? in dev:lobby$/.test(document.querySelector('#presence-summary').textContent));
+  await picture(page, 'presence');
+});
+
+test('history gives back what was published, either way round', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  await say(page, 'older');
+  const newest = await say(page, 'newer');
+  await page.click('#tab-history');
+  await page.fill('#history-limit', '2');
+  assert.deepEqual(await loadHistory(page), [newest, newest - 1]);
+  await page.uncheck('#history-reverse');
+  const [first, second] = await loadHistory(page);
+  assert.equal(second, first + 1);
+  await picture(page, 'history');
+});
+
+test('a dropped connection recovers what another page published meanwhile', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  const seen = await say(page, 'before the drop');
+  const other = await open(t, '/#join');
+  await online(other);
+  await page.click('#drop');
+  await page.locator('#banner').waitFor();
+  assert.match(await page.textContent('#banner-title'), new RegExp(`offset ${seen}\\.`));
+
+  const text = `while away ${randomUUID()}`;
+  const missed = await publish(other, { text });
+  assert.equal(Number(await missed.getAttribute('data-offset')), seen + 1);
+  assert.equal(await page.locator('.message', { hasText: text }).count(), 0, 'a dropped page must not hear it');
+  await picture(page, 'dropped');
+
+  await page.click('#recover');
+  const recovered = page.locator('#messages .message[data-recovered=true]', { hasText: text });
+  await recovered.waitFor();
+  assert.equal(Number(await recovered.getAttribute('data-offset')), seen + 1);
+  assert.equal(await recovered.count(), 1);
+  await page.locator('.feed-note[data-kind=good]', { hasText: 'recovered: true' }).waitFor();
+  assert.equal(await say(page, 'after'), seen + 2);
+  await picture(page, 'recovered');
+});
+
+test('one page alone can miss a message and get it back', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  await page.click('#drop');
+  await page.click('#away-publish');
+  await page.locator('#banner-text', { hasText: '1 message published by others' }).waitFor();
+  await page.click('#recover');
+  await page.locator('#messages .message[data-recovered=true]', { hasText: 'You missed this' }).waitFor();
+});
+
+test('a channel of an unknown namespace is refused in words', async (t) => {
+  const page = await open(t);
+  await enter(page);
+  await page.fill('#channel', `no-such-namespace-${randomUUID()}:x`);
+  await page.click('#subscribe');
+  await page.locator('#channels li[data-state=refused]').waitFor();
+  assert.match(await page.textContent('#channels-note'), /: 102 unknown channel$/);
+});
+
+test('the page fits a phone and a desktop, light and dark', async (t) => {
+  for (const viewport of [DESKTOP, PHONE]) {
+    for (const colorScheme of ['light', 'dark']) {
+      const page = await open(t, '/#join', { viewport, colorScheme });
+      await online(page);
+      const { wide, room } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, room: innerWidth }));
+      assert.ok(wide <= room, `${wide} px of page in a window of ${room} px`);
+      await picture(page, `${colorScheme}-${viewport.width}`);
+    }
+  }
+});
+
+/** A fresh visitor's page; anything the browser complains about fails the test. */
+async function open(t, path = '/', options = { viewport: DESKTOP }) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const complaints = [];
+  page.on('pageerror', (error) => complaints.push(error.message));
+  page.on('console', (message) => { if (message.type() === 'error') complaints.push(message.text()); });
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(complaints, []);
+  });
+  await page.goto(new URL(path, BASE_URL).href);
+  return page;
+}
+
+/** Connects and subscribes by the guide's buttons. */
+async function enter(page) {
+  await page.click('#step-connect');
+  await page.locator('#status[data-state=online]').waitFor();
+  await page.click('#step-subscribe');
+  await online(page);
+}
+
+async function online(page) {
+  await page.locator(`#channels li[data-channel="${LOBBY}"][data-state=subscribed]`).waitFor();
+}
+
+/** Publishes data with a text no other message has, and gives the row it comes back as. */
+async function publish(page, data) {
+  await page.fill('#payload', JSON.stringify(data));
+  await page.press('#payload', 'Control+Enter');
+  const row = page.locator('#messages .message', { hasText: data.text });
+  await row.waitFor();
+  return row;
+}
+
+/** Publishes a text and gives the offset it got. */
+async function say(page, words) {
+  const row = await publish(page, { text: `${words} ${randomUUID()}` });
+  return Number(await row.getAttribute('data-offset'));
+}
+
+/** Loads the history tab, and gives the offsets in the order shown. */
+async function loadHistory(page) {
+  const before = await page.locator('.frame[data-way=in][data-kind=history]').count();
+  await page.click('#history-load');
+  await page.waitForFunction((n) => document.querySelectorAll('.frame[data-way=in][data-kind=history]').length > n, before);
+  return page.locator('#history .message').evaluateAll((rows) => rows.map((row) => Number(row.dataset.offset)));
+}
+
+async function picture(page, name) {
+  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `playground-${name}.png`) });
+}
