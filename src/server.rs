@@ -1,1 +1,223 @@
-//! The composition root: config, backends, node, listeners.
+//! The composition root: config, backends, node, listeners. The only file that names every backend.
+
+mod dev;
+mod endpoints;
+mod rules;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::{Broker, MemoryBroker};
+use crate::config::Config;
+use crate::hub::{self, Hub};
+use crate::lifecycle::{Lifecycle, PidFile, drain_delay};
+use crate::node::{Node, Parts};
+use crate::presence::{MemoryPresence, Presence};
+use crate::protocol::codes::Disconnect;
+use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::metrics::{Metrics, NodeCounts};
+use crate::time::Clock;
+use crate::transport::accept::{Listener, Serving};
+use crate::transport::tls::{TlsMaterial, TlsServer};
+
+pub use self::dev::DevError;
+pub use self::rules::{RulesError, rules_of};
+
+/// How often the broker drops what has expired.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Gives the configuration anew when the process is asked to reload.
+pub type Reload = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Why the gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Rules(#[from] RulesError),
+    #[error(transparent)]
+    Metrics(#[from] crate::telemetry::metrics::MetricsError),
+    #[error(transparent)]
+    Bind(#[from] crate::transport::accept::BindError),
+    #[error(transparent)]
+    Tls(#[from] crate::transport::tls::TlsError),
+    #[error(transparent)]
+    Origin(#[from] crate::transport::origin::OriginError),
+    #[error(transparent)]
+    Route(#[from] crate::transport::routes::RouteError),
+    #[error(transparent)]
+    PidFile(#[from] crate::lifecycle::PidFileError),
+    #[error(transparent)]
+    Dev(#[from] DevError),
+    #[error("client.user_id_http_header: {0:?} is not a header name")]
+    UserHeader(String),
+    #[error("cannot listen for signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs a gateway until it is told to stop. With `dev` it is opened for a first try on this machine.
+pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), ServerError> {
+    let clock = Clock::real();
+    let _pid_file = match config.pid_file.as_str() {
+        "" => None,
+        path => Some(PidFile::write(path.as_ref())?),
+    };
+    let dev = if dev { Some(dev::prepare(&mut config)?) } else { None };
+    let listener = Listener::bind("client", &config.http_server.address, config.http_server.port).await?;
+    let internal = match config.http_server.internal() {
+        Some((address, port)) => Some(Listener::bind("internal", address, port).await?),
+        None => None,
+    };
+    if dev.is_some() {
+        dev::allow_own_origin(&mut config, listener.local_addr());
+    }
+    let lifecycle = Lifecycle::new();
+    lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
+    let health = Arc::new(Health::new());
+    let node = node_of(&config, clock)?;
+    let routes = endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
+
+    turn_wheel(&node, &lifecycle);
+    sweep(&node, &lifecycle);
+    let tls = tls_of(&config.http_server.tls, "http_server.tls")?;
+    let internal_tls = match config.http_server.internal_tls.enabled {
+        true => tls_of(&config.http_server.internal_tls, "http_server.internal_tls")?,
+        false if config.http_server.tls_external => None,
+        false => tls.clone(),
+    };
+    if let Some(internal) = internal {
+        // Health and metrics stay readable while connections drain.
+        let serving = Serving::through_drain(routes.internal, &lifecycle);
+        tokio::spawn(internal.serve(Serving { tls: internal_tls, ..serving }));
+    }
+    if let Some(dev) = &dev {
+        dev.greet(listener.local_addr());
+    }
+    let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
+    lifecycle.tracker.spawn(listener.serve(serving));
+    reload_when_asked(&node, &lifecycle, reload);
+    health.enter(Phase::Ready);
+
+    lifecycle.soft.cancelled().await;
+    health.enter(Phase::Draining);
+    drain(&node, config.shutdown.drain_window);
+    if !lifecycle.stopped(config.shutdown.timeout).await {
+        tracing::warn!("not every connection left in time");
+    }
+    Ok(())
+}
+
+fn node_of(config: &Config, clock: Clock) -> Result<Arc<Node>, ServerError> {
+    let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
+    let hub = Arc::new(Hub::default());
+    let node = Node::new(Parts {
+        name: node_name(config),
+        hub: Arc::clone(&hub),
+        broker: Broker::Memory(MemoryBroker::new(hub, clock.clone())),
+        presence: Presence::Memory(MemoryPresence::default()),
+        clock,
+        client: config.client.clone(),
+        rules: rules_of(config)?,
+        metrics: Arc::clone(&metrics),
+    });
+    let counted = Arc::downgrade(&node);
+    metrics.count_node_by(move || {
+        let Some(node) = counted.upgrade() else { return NodeCounts::default() };
+        NodeCounts {
+            clients: node.hub.connections.len(),
+            users: node.hub.connections.users(),
+            subscriptions: node.hub.subscriptions(),
+            channels: node.hub.channel_count(),
+            nodes: 1,
+        }
+    });
+    Ok(node)
+}
+
+fn node_name(config: &Config) -> String {
+    match config.node.name.as_str() {
+        "" => {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+            format!("{host}_{}", config.http_server.port)
+        }
+        name => name.to_owned(),
+    }
+}
+
+fn tls_of(tls: &crate::config::Tls, section: &str) -> Result<Option<TlsServer>, ServerError> {
+    if !tls.enabled {
+        return Ok(None);
+    }
+    Ok(Some(TlsServer::new(&TlsMaterial {
+        section,
+        cert_pem: tls.cert_pem.text().unwrap_or_default(),
+        key_pem: tls.key_pem.text().unwrap_or_default(),
+        client_ca_pem: tls.client_ca_pem.text().filter(|pem| !pem.is_empty()),
+    })?))
+}
+
+/// Rings connections at their deadlines until the hard stop.
+fn turn_wheel(node: &Arc<Node>, lifecycle: &Lifecycle) {
+    let (node, hard) = (Arc::clone(node), lifecycle.hard.clone());
+    tokio::spawn(hard.run_until_cancelled_owned(async move {
+        let mut turns = tokio::time::interval(hub::TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            node.wheel.turn(node.clock.now());
+        }
+    }));
+}
+
+fn sweep(node: &Arc<Node>, lifecycle: &Lifecycle) {
+    let (node, hard) = (Arc::clone(node), lifecycle.hard.clone());
+    tokio::spawn(hard.run_until_cancelled_owned(async move {
+        let mut sweeps = tokio::time::interval(SWEEP);
+        sweeps.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            sweeps.tick().await;
+            node.broker.sweep();
+        }
+    }));
+}
+
+/// On SIGHUP, puts new channel rules and token keys in force; a faulty file changes nothing.
+fn reload_when_asked(node: &Arc<Node>, lifecycle: &Lifecycle, reload: Reload) {
+    let node = Arc::clone(node);
+    let mut reloads = lifecycle.reloads();
+    let soft = lifecycle.soft.clone();
+    tokio::spawn(soft.run_until_cancelled_owned(async move {
+        while reloads.changed().await.is_ok() {
+            let rules = reload().and_then(|config| {
+                rules_of(&config).map_err(|error| error.to_string())
+            });
+            match rules {
+                Ok(rules) => {
+                    node.reload(rules);
+                    tracing::info!("configuration reloaded: namespaces and token keys");
+                }
+                Err(error) => tracing::error!(%error, "configuration not reloaded"),
+            }
+        }
+    }));
+}
+
+/// Closes all connections with 3001, spread over the window so that they do not all come back to
+/// the other nodes in one moment.
+fn drain(node: &Arc<Node>, window: Duration) {
+    node.begin_drain();
+    let connections = node.hub.connections.all();
+    let count = connections.len().max(1) as f64;
+    tracing::info!(connections = connections.len(), "draining");
+    tokio::spawn(async move {
+        let mut waited = Duration::ZERO;
+        for (index, connection) in connections.into_iter().enumerate() {
+            let due = drain_delay(index as f64 / count, window);
+            if due > waited + hub::TURN {
+                tokio::time::sleep(due - waited).await;
+                waited = due;
+            }
+            connection.outbox.close(Disconnect::SHUTDOWN);
+        }
+    });
+}
