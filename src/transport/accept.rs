@@ -1,0 +1,257 @@
+//! Binds a port, accepts connections and speaks HTTP/1.1 on them until they upgrade or end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::routes::{Peer, Routes};
+use super::socket::Socket;
+use super::tls::TlsServer;
+use crate::lifecycle::Lifecycle;
+
+/// Connections the kernel holds for us during a reconnect storm; it caps this at
+/// `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Unsent bytes beyond which the kernel calls a socket full, so that backpressure of a slow
+/// consumer shows in its queue here, where it is counted, instead of in megabytes of kernel memory.
+const NOTSENT_LOWAT: u32 = 32 * 1024;
+
+/// How long the peer's kernel may leave sent data unconfirmed. Ends connections to peers that
+/// vanished, and responses that nobody reads.
+const USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Most bytes of a request head, and of hyper's read buffer.
+const MAX_HEAD_SIZE: usize = 16 * 1024;
+
+/// The wait after an error that accepting at once again would only repeat, such as having no file
+/// descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound port.
+#[derive(Debug)]
+pub struct Listener {
+    name: &'static str,
+    tcp: TcpListener,
+    addr: SocketAddr,
+}
+
+/// What a port serves, and for how long.
+#[derive(Clone, Debug)]
+pub struct Serving {
+    pub routes: Arc<Routes>,
+    /// Plain TCP if not given.
+    pub tls: Option<TlsServer>,
+    pub timeouts: Timeouts,
+    /// Ends accepting. Requests under way are answered, then their connections close.
+    pub stop: CancellationToken,
+    /// Ends every connection that has not upgraded.
+    pub hard: CancellationToken,
+    /// Counts the connections until they upgrade; from there on the one who upgrades them does.
+    pub tracker: TaskTracker,
+}
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// To send a request head, from connecting or from the end of the previous response.
+    pub head: Duration,
+}
+
+/// A port that could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} listener: cannot listen on {address:?} port {port}: {source}")]
+pub struct BindError {
+    name: &'static str,
+    address: String,
+    port: u16,
+    source: io::Error,
+}
+
+impl Default for Timeouts {
+    /// 10 seconds each, Centrifugo's fixed time for request headers.
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(10), head: Duration::from_secs(10) }
+    }
+}
+
+impl Serving {
+    /// Serves routes without TLS until the lifecycle's soft stop.
+    pub fn new(routes: Routes, lifecycle: &Lifecycle) -> Self {
+        Self {
+            routes: Arc::new(routes),
+            tls: None,
+            timeouts: Timeouts::default(),
+            stop: lifecycle.soft.clone(),
+            hard: lifecycle.hard.clone(),
+            tracker: lifecycle.tracker.clone(),
+        }
+    }
+
+    /// Serves routes without TLS until the hard stop, for probes and scrapers that watch a node
+    /// drain. The process does not wait for their connections, which are kept alive for long;
+    /// neither may [`Listener::serve`] of it be a task of the lifecycle's tracker.
+    pub fn through_drain(routes: Routes, lifecycle: &Lifecycle) -> Self {
+        let (stop, tracker) = (lifecycle.hard.clone(), TaskTracker::new());
+        Self { stop, tracker, ..Self::new(routes, lifecycle) }
+    }
+}
+
+impl Listener {
+    /// Binds `port` (0: any free one) of `address`: an IP address, a host name, or nothing for all
+    /// addresses of the machine, IPv6 and IPv4. `name` stands in logs and errors.
+    ///
+    /// # Errors
+    /// A name that does not resolve; a port that is taken or not allowed.
+    pub async fn bind(name: &'static str, address: &str, port: u16) -> Result<Self, BindError> {
+        let fail = |source| BindError { name, address: address.to_owned(), port, source };
+        let tcp = bind_first(address, port).await.map_err(fail)?;
+        let addr = tcp.local_addr().map_err(fail)?;
+        Ok(Self { name, tcp, addr })
+    }
+
+    /// The bound address, with the port that was chosen for port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Accepts connections until `serving.stop`, then closes the port. Logs the line `listening`
+    /// with the field `address` first. Connections run in tasks of `serving.tracker`.
+    pub async fn serve(self, serving: Serving) {
+        let (name, tls) = (self.name, serving.tls.is_some());
+        tracing::info!(listener = name, address = %self.addr, tls, "listening");
+        let serving = Arc::new(serving);
+        let mut stop = pin!(serving.stop.cancelled());
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stop => break,
+                accepted = self.tcp.accept() => accepted,
+            };
+            match accepted {
+                Ok((tcp, addr)) => {
+                    failing = false;
+                    let peer = Peer { addr: canonical(addr), tls };
+                    serving.tracker.spawn(connection(Arc::clone(&serving), tcp, peer));
+                }
+                Err(error) if concerns_one_peer(&error) => {}
+                Err(error) => {
+                    if !failing {
+                        tracing::error!(listener = name, %error, "cannot accept connections");
+                    }
+                    failing = true;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        tracing::info!(listener = name, address = %self.addr, "stopped listening");
+    }
+}
+
+async fn bind_first(address: &str, port: u16) -> io::Result<TcpListener> {
+    if address.is_empty() {
+        // A machine without IPv6 has no such sockets; there IPv4 is all addresses.
+        return listen((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+            _ => listen((Ipv4Addr::UNSPECIFIED, port).into()),
+        });
+    }
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no addresses");
+    for addr in tokio::net::lookup_host((address, port)).await? {
+        match listen(addr) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Options set on a listening socket hold for the connections accepted from it.
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket =
+        socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// An IPv4 peer of an IPv6 socket, as IPv4.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// Whether an accept failed for reasons of the one connection, so that the next may succeed.
+fn concerns_one_peer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+async fn connection(serving: Arc<Serving>, tcp: TcpStream, peer: Peer) {
+    let remote_addr = peer.addr;
+    let socket = tokio::select! {
+        secured = secure(&serving, tcp) => match secured {
+            Ok(socket) => socket,
+            Err(error) => return tracing::debug!(%remote_addr, %error, "TLS handshake failed"),
+        },
+        () = serving.hard.cancelled() => return,
+    };
+    if let Err(error) = speak_http(&serving, socket, peer).await {
+        tracing::debug!(%remote_addr, error = &error as &dyn std::error::Error, "HTTP ended");
+    }
+}
+
+async fn secure(serving: &Serving, tcp: TcpStream) -> io::Result<Socket> {
+    let Some(tls) = &serving.tls else { return Ok(Socket::Plain(tcp)) };
+    let handshake = tls.acceptor().accept(tcp);
+    let stream = tokio::time::timeout(serving.timeouts.handshake, handshake).await??;
+    Ok(Socket::Tls(Box::new(stream)))
+}
+
+async fn speak_http(serving: &Arc<Serving>, socket: Socket, peer: Peer) -> hyper::Result<()> {
+    let routes = Arc::clone(&serving.routes);
+    let service = service_fn(move |request| {
+        let routes = Arc::clone(&routes);
+        async move { Ok::<_, Infallible>(routes.answer(request, peer).await) }
+    });
+    let http = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(serving.timeouts.head)
+        .max_buf_size(MAX_HEAD_SIZE)
+        .pipeline_flush(false)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    let mut http = pin!(http);
+    tokio::select! {
+        ended = http.as_mut() => return ended,
+        () = serving.stop.cancelled() => http.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        ended = http => ended,
+        () = serving.hard.cancelled() => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
