@@ -112,8 +112,10 @@ impl Lifecycle {
         self.soft.cancelled().await;
         self.tracker.close();
         let in_time = tokio::select! {
-            () = self.tracker.wait() => true,
+            // First: after a hard stop the tasks are gone too, but not by themselves.
+            biased;
             () = self.hard.cancelled() => false,
+            () = self.tracker.wait() => true,
             () = tokio::time::sleep(timeout) => false,
         };
         self.hard.cancel();

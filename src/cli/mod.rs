@@ -1,3 +1,3 @@
 //! The command line: one file per subcommand.
 
-pub mod token;
+pub mod healthcheck;

@@ -11,4 +11,3 @@ pub mod probes;
 pub mod routes;
 pub mod socket;
 pub mod tls;
-pub mod websocket;
