@@ -10,6 +10,7 @@ pub mod codes;
 pub mod json;
 pub mod protobuf;
 pub mod frame;
+pub mod delta;
 pub mod filter;
 
 /// Why a frame or a command in it breaks the protocol; the connection ends with code 3501.
