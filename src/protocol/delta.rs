@@ -37,16 +37,16 @@ pub fn encode_for(
         _ if data.is_empty() => Bytes::new(),
         Codec::Json => {
             // The client parses what the string holds, so it has to be JSON in itself.
-            let value: &RawValue = serde_json::from_slice(data).map_err(|_| EncodeError)?;
-            json_string(std::str::from_utf8(data).map_err(|_| EncodeError)?, value.get().len())?
+            let _: &RawValue = serde_json::from_slice(data).map_err(|_| EncodeError)?;
+            json_string(std::str::from_utf8(data).map_err(|_| EncodeError)?)?
         }
         Codec::Protobuf => data.clone(),
     };
     let patch = match (previous, codec) {
         (None, _) => None,
-        (Some(previous), Codec::Json) => create_text(previous, data)
-            .map(|patch| json_string(&patch, patch.len()))
-            .transpose()?,
+        (Some(previous), Codec::Json) => {
+            create_text(previous, data).map(|patch| json_string(&patch)).transpose()?
+        }
         (Some(previous), Codec::Protobuf) => Some(Bytes::from(create(previous, data))),
     };
     Ok(match patch {
@@ -132,7 +132,7 @@ const WORK_PER_BYTE: usize = 64;
 
 /// A stretch of the target that the source holds too.
 #[derive(Clone, Copy)]
-struct Copy {
+struct Stretch {
     source_at: usize,
     target_at: usize,
     len: usize,
@@ -179,8 +179,8 @@ impl<'a> Patcher<'a> {
     }
 
     /// The longest stretch around `at`, reaching back to `written` at most, that is worth a copy.
-    fn longest_copy(&mut self, window: u64, at: usize, written: usize) -> Option<Copy> {
-        let mut longest: Option<Copy> = None;
+    fn longest_copy(&mut self, window: u64, at: usize, written: usize) -> Option<Stretch> {
+        let mut longest: Option<Stretch> = None;
         let mut candidate = self.index.first(window);
         for _ in 0..MAX_CANDIDATES {
             let Some(block) = candidate else { break };
@@ -203,14 +203,13 @@ impl<'a> Patcher<'a> {
     }
 
     /// Grows the match of a window in both directions.
-    fn extend(&self, source_at: usize, target_at: usize, written: usize) -> Copy {
+    fn extend(&self, source_at: usize, target_at: usize, written: usize) -> Stretch {
         let (source_before, source_behind) = self.source.split_at(source_at);
         let (target_before, target_behind) = self.target.split_at(target_at);
         let pending = target_before.get(written..).unwrap_or_default();
         let equal = |(a, b): &(&u8, &u8)| a == b;
         let ahead = source_behind.iter().zip(target_behind).take_while(equal).count();
-        let back =
-            source_before.iter().rev().zip(pending.iter().rev()).take_while(equal).count();
+        let back = source_before.iter().rev().zip(pending.iter().rev()).take_while(equal).count();
         let mut start = target_at - back;
         let mut end = target_at + ahead;
         if self.text {
@@ -222,14 +221,14 @@ impl<'a> Patcher<'a> {
             }
         }
         // `start` lies at most `back` before `target_at`, so the source has as much before it.
-        Copy { source_at: source_at + start - target_at, target_at: start, len: end - start }
+        Stretch { source_at: source_at + start - target_at, target_at: start, len: end - start }
     }
 
     fn between_characters(&self, at: usize) -> bool {
         self.target.get(at).is_none_or(|byte| byte & 0xc0 != 0x80)
     }
 
-    fn put_copy(&mut self, copy: Copy) {
+    fn put_copy(&mut self, copy: Stretch) {
         put_number(&mut self.patch, copy.len);
         self.patch.push(b'@');
         put_number(&mut self.patch, copy.source_at);
@@ -244,7 +243,7 @@ impl<'a> Patcher<'a> {
     }
 }
 
-impl Copy {
+impl Stretch {
     /// Bytes that the copy and the head of the literal before it take in the patch.
     fn cost(&self, written: usize) -> usize {
         let literal = self.target_at - written;
@@ -275,7 +274,9 @@ impl Index {
         for block in (0..blocks).rev() {
             let Some(window) = window_at(source, block * WINDOW) else { continue };
             let bucket = index.bucket(window);
-            if let (Some(head), Some(next)) = (index.heads.get_mut(bucket), index.next.get_mut(block)) {
+            if let (Some(head), Some(next)) =
+                (index.heads.get_mut(bucket), index.next.get_mut(block))
+            {
                 *next = std::mem::replace(head, block as u32 + 1);
             }
         }
@@ -305,9 +306,9 @@ fn checksum(bytes: &[u8]) -> u32 {
     let (words, tail) = bytes.as_chunks::<4>();
     let mut last = [0; 4];
     last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
-    words.iter().fold(u32::from_be_bytes(last), |sum, word| {
-        sum.wrapping_add(u32::from_be_bytes(*word))
-    })
+    words
+        .iter()
+        .fold(u32::from_be_bytes(last), |sum, word| sum.wrapping_add(u32::from_be_bytes(*word)))
 }
 
 fn digits(number: usize) -> usize {
@@ -354,9 +355,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `len` is what is known of the length of the text; escapes come on top.
-fn json_string(text: &str, len: usize) -> Result<Bytes, EncodeError> {
-    super::json::encode(&text, len + len / 8 + 2)
+fn json_string(text: &str) -> Result<Bytes, EncodeError> {
+    // Payloads are JSON mostly, so about every eighth byte is a quote to be escaped.
+    super::json::encode(&text, text.len() + text.len() / 8 + 2)
 }
 
 #[cfg(test)]

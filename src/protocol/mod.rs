@@ -12,6 +12,7 @@ pub mod protobuf;
 pub mod frame;
 pub mod delta;
 pub mod filter;
+mod decimal;
 
 /// Why a frame or a command in it breaks the protocol; the connection ends with code 3501.
 ///

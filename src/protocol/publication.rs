@@ -77,7 +77,7 @@ impl Publication {
     }
 
     /// What a subscriber with delta compression gets: `data` is the patch (`delta` set) or the full
-    /// data.
+    /// data, in the form that [`encode_for`](super::delta::encode_for) gives it.
     pub fn for_client_delta(&self, channel: &str, data: Bytes, delta: bool) -> Self {
         let elsewhere = self.channel != channel;
         Self {
