@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::later::{MapOptions, SharedPollOptions};
-use super::proxy::Proxy;
 use super::report::Report;
 use super::setting::{Key, Setting, choice, join, section};
 use super::tree::Tree;
-use super::values::{Item, show_named};
+use super::values::{Item, Later, show_named};
 
 section! {
     /// Channels and their namespaces.
     pub struct ChannelConfig {
         pub without_namespace: ChannelOptions,
         pub namespaces: Vec<Namespace>,
-        pub proxy: ChannelProxy,
+        /// The proxies called `default`.
+        pub proxy: Later,
         /// A stream's epoch and top are kept for this long after they were last used.
         pub history_meta_ttl: Duration = Duration::from_secs(720 * 3_600),
         /// What publications must look like where the namespace does not say.
@@ -32,19 +32,6 @@ section! {
         /// Lets clients that ask for it receive a number in the place of the channel's name. Not
         /// of Centrifugo.
         pub compaction: bool = true,
-    }
-}
-
-section! {
-    /// The proxies called `default`.
-    pub struct ChannelProxy {
-        pub subscribe: Proxy,
-        pub publish: Proxy,
-        pub sub_refresh: Proxy,
-        pub subscribe_stream: Proxy,
-        pub map_publish: Proxy,
-        pub map_remove: Proxy,
-        pub shared_poll_refresh: Proxy,
     }
 }
 

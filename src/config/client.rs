@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::later::Transforms;
-use super::proxy::SwitchedProxy;
 use super::setting::section;
 use super::token::{SubscriptionToken, Token};
 use super::units::ByteSize;
+use super::values::LaterSwitch;
 
 section! {
     /// Connections.
@@ -71,8 +71,8 @@ section! {
 section! {
     /// Proxies of the life of a connection.
     pub struct ClientProxy {
-        pub connect: SwitchedProxy,
-        pub refresh: SwitchedProxy,
+        pub connect: LaterSwitch,
+        pub refresh: LaterSwitch,
     }
 }
 

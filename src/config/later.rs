@@ -1,15 +1,14 @@
 //! Sections of features that are not built yet. They are read so that a configuration that has them
-//! off is taken without a murmur.
+//! off is taken without a murmur; what may not be switched on stands in
+//! [`unsupported`](super::unsupported).
 //!
 //! A section moves to a file of its own with the feature.
 
 use std::time::Duration;
 
 use super::http_api::ErrorMode;
-use super::proxy::Proxy;
 use super::report::Report;
 use super::setting::{Key, Setting, choice, join, section};
-use super::tls::Tls;
 use super::tree::Tree;
 use super::units::{ByteSize, Secret};
 use super::values::{Item, Later, show_named};
@@ -35,8 +34,8 @@ section! {
 }
 
 section! {
-    /// Something in the place of the engine.
-    pub struct Override {
+    /// Streams and messages in another place than the engine's.
+    pub struct Broker {
         pub enabled: bool,
         pub r#type: StoreType,
         pub redis: Later,
@@ -47,8 +46,26 @@ section! {
 }
 
 section! {
+    /// Presence in another place than the engine's.
+    pub struct PresenceManager {
+        pub enabled: bool,
+        pub r#type: StoreType,
+        pub redis: Later,
+    }
+}
+
+section! {
+    /// Messages between nodes on another way than the broker's.
+    pub struct Controller {
+        pub enabled: bool,
+        pub r#type: StoreType,
+        pub postgres: Later,
+    }
+}
+
+section! {
     /// Where maps are kept.
-    pub struct Store {
+    pub struct MapBroker {
         pub r#type: StoreType,
         pub redis: Later,
         pub postgres: Later,
@@ -85,7 +102,7 @@ section! {
         pub port: u16 = 10_000,
         pub key: Secret,
         pub error_mode: ErrorMode,
-        pub tls: Tls,
+        pub tls: Later,
         pub reflection: bool,
         pub max_receive_message_size: ByteSize,
     }
@@ -168,7 +185,7 @@ section! {
         pub address: String,
         pub port: u16 = 11_000,
         pub max_receive_message_size: ByteSize,
-        pub tls: Tls,
+        pub tls: Later,
     }
 }
 
@@ -249,7 +266,8 @@ section! {
         pub min_page_size: u32 = 100,
         pub max_page_size: u32 = 1_000,
         pub live_transition_max_publication_limit: u32,
-        pub subscribe_catch_up_timeout: Later,
+        /// May be negative for no limit.
+        pub subscribe_catch_up_timeout: String = "5s".into(),
     }
 }
 
@@ -261,7 +279,8 @@ section! {
         pub refresh_batch_size: u32 = 1_000,
         pub max_keys_per_connection: u32 = 5_000,
         pub mode: String,
-        pub channel_shutdown_delay: Later,
+        /// May be negative for none.
+        pub channel_shutdown_delay: String = "1s".into(),
         pub track_expired_extra_delay: Duration = Duration::from_secs(25),
         pub publish_enabled: bool,
     }
@@ -293,7 +312,6 @@ impl Item for Consumer {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NamedProxy {
     pub name: String,
-    pub proxy: Proxy,
 }
 
 impl Item for NamedProxy {
@@ -304,16 +322,15 @@ impl Item for NamedProxy {
 
 impl Setting for NamedProxy {
     fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>) {
-        let proxy = from.take_name(&mut self.name, at, report);
-        self.proxy.read(proxy, at, report);
+        from.take_name(&mut self.name, at, report);
     }
 
     fn show(&self) -> serde_json::Value {
-        show_named(&self.name, &self.proxy)
+        show_named(&self.name, &Later)
     }
 
     fn keys(at: &str, keys: &mut Vec<Key>) {
         String::keys(&join(at, "name"), keys);
-        Proxy::keys(at, keys);
+        Later::keys(at, keys);
     }
 }

@@ -1,13 +1,23 @@
 //! Configuration: one struct and one file per section, read from defaults, file, environment and
 //! flags.
 //!
-//! What comes out is plain data that nobody changes. How to add a key stands in [`setting`].
+//! [`load`](load::load) puts the sources together; what comes out is plain data that nobody
+//! changes. How to add a key stands in [`setting`].
 
 pub mod setting;
 pub mod tree;
 pub mod values;
+mod file;
+mod dotenv;
+mod variables;
 pub mod report;
 pub mod units;
+pub mod load;
+mod reference;
+mod validate;
+pub mod unsupported;
+pub mod secrets;
+pub mod dev;
 
 pub mod http_server;
 pub mod tls;
@@ -15,7 +25,6 @@ pub mod log;
 pub mod engine;
 pub mod client;
 pub mod token;
-pub mod proxy;
 pub mod channel;
 pub mod rpc;
 pub mod http_api;
@@ -30,6 +39,9 @@ pub mod later;
 
 pub use channel::{ChannelConfig, ChannelOptions, Namespace};
 pub use client::Client;
+pub use file::Format;
+pub use load::{Disk, Loaded, Sources, load};
+pub use reference::REFERENCE;
 pub use report::{ConfigError, ConfigErrors, Files, Notice, NoticeKind};
 pub use setting::{Form, Key};
 pub use tls::{Pem, Tls};
@@ -37,8 +49,9 @@ pub use token::Token;
 pub use units::{ByteSize, Secret};
 
 use later::{
-    Consumer, Debug, Emulation, Graphite, GrpcApi, Init, NamedProxy, OpenTelemetry, Override,
-    SharedPoll, Store, Stream, UniGrpc, UniStream, UniWebSocket, UsageStats, WebTransport,
+    Broker, Consumer, Controller, Debug, Emulation, Graphite, GrpcApi, Init, MapBroker, NamedProxy,
+    OpenTelemetry, PresenceManager, SharedPoll, Stream, UniGrpc, UniStream, UniWebSocket,
+    UsageStats, WebTransport,
 };
 use setting::{Setting, section};
 
@@ -48,10 +61,10 @@ section! {
         pub http_server: http_server::HttpServer,
         pub log: log::Log,
         pub engine: engine::Engine,
-        pub broker: Override,
-        pub presence_manager: Override,
-        pub map_broker: Store,
-        pub controller: Override,
+        pub broker: Broker,
+        pub presence_manager: PresenceManager,
+        pub map_broker: MapBroker,
+        pub controller: Controller,
         pub shared_poll: SharedPoll,
         pub client: Client,
         pub channel: ChannelConfig,

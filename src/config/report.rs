@@ -12,7 +12,6 @@ pub struct Report<'a> {
     origins: BTreeMap<String, Origin>,
     known: &'a [String],
     files: &'a dyn Files,
-    variables: &'a BTreeMap<String, String>,
 }
 
 /// Reads files; a seam for tests.
@@ -58,19 +57,8 @@ pub enum NoticeKind {
 
 impl<'a> Report<'a> {
     /// `known` are the paths of all keys, `files` and `variables` what values may refer to.
-    pub fn new(
-        known: &'a [String],
-        files: &'a dyn Files,
-        variables: &'a BTreeMap<String, String>,
-    ) -> Self {
-        Self {
-            errors: Vec::new(),
-            notices: Vec::new(),
-            origins: BTreeMap::new(),
-            known,
-            files,
-            variables,
-        }
+    pub fn new(known: &'a [String], files: &'a dyn Files) -> Self {
+        Self { errors: Vec::new(), notices: Vec::new(), origins: BTreeMap::new(), known, files }
     }
 
     /// Puts a well-formed `value` into its place, or reports what stands in `from` instead.
@@ -96,20 +84,13 @@ impl<'a> Report<'a> {
 
     /// The entries of a table, or an error and nothing.
     pub fn table(&mut self, from: Tree, at: &str) -> Vec<(String, Tree)> {
-        let origin = from.origin;
-        let value = match from.value {
-            Value::Loose(text) => match serde_json::from_str(&text) {
-                Ok(json) => Tree::of_json(json, &origin).value,
-                Err(_) => Value::Loose(text),
-            },
-            value => value,
-        };
-        match value {
+        match from.value {
             Value::Table(entries) => entries,
             Value::Null => Vec::new(),
             other => {
-                let found = if other_is_scalar(&other) { "a single value" } else { "a list" };
-                self.refuse(at, format!("{found} is not allowed, expected a table"), origin);
+                let found = if matches!(other, Value::List(_)) { "a list" } else { "a value" };
+                let message = format!("{found} is not allowed, expected a table");
+                self.refuse(at, message, from.origin);
                 Vec::new()
             }
         }
@@ -120,10 +101,19 @@ impl<'a> Report<'a> {
         self.errors.push(ConfigError { key: at.to_owned(), message: message.into(), origin });
     }
 
-    /// Adds an error about the value that ended up at `at`, wherever it came from.
-    pub fn fault(&mut self, at: &str, message: impl Into<String>) {
-        let origin = self.origins.get(at).cloned().unwrap_or_default();
-        self.refuse(at, message, origin);
+    /// Adds an error about the value that ended up at the first of `keys`, wherever it came from,
+    /// unless one of them has an error already: then there is no telling what was meant.
+    pub fn fault(&mut self, keys: &[&str], message: impl Into<String>) {
+        let Some(first) = keys.first() else { return };
+        if !self.errors.iter().any(|error| keys.contains(&error.key.as_str())) {
+            let origin = self.origins.get(*first).cloned().unwrap_or_default();
+            self.refuse(first, message, origin);
+        }
+    }
+
+    /// Adds something to look at.
+    pub fn advise(&mut self, text: impl Into<String>) {
+        self.notices.push(Notice { kind: NoticeKind::Advice, text: text.into() });
     }
 
     /// Remembers where the value at `at` came from.
@@ -143,11 +133,6 @@ impl<'a> Report<'a> {
     /// Reads a file that a value names.
     pub fn file(&self, path: &str) -> std::io::Result<String> {
         self.files.read(path)
-    }
-
-    /// The variable a value refers to.
-    pub fn variable(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str)
     }
 }
 
@@ -177,10 +162,6 @@ fn plain(name: &str) -> String {
         })
         .map(|c| if c == '.' { '_' } else { c.to_ascii_lowercase() })
         .collect()
-}
-
-fn other_is_scalar(value: &Value) -> bool {
-    !matches!(value, Value::List(_) | Value::Table(_))
 }
 
 impl fmt::Display for ConfigError {

@@ -1,15 +1,15 @@
 //! RPC of clients.
 
-use super::proxy::Proxy;
 use super::report::Report;
 use super::setting::{Key, Setting, join, section};
 use super::tree::Tree;
-use super::values::Item;
+use super::values::{Item, Later, show_named};
 
 section! {
     /// Who answers the `rpc` command.
     pub struct Rpc {
-        pub proxy: Proxy,
+        /// The proxy called `default`.
+        pub proxy: Later,
         pub without_namespace: RpcOptions,
         pub namespaces: Vec<RpcNamespace>,
         pub ping: RpcPing,
@@ -54,7 +54,7 @@ impl Setting for RpcNamespace {
     }
 
     fn show(&self) -> serde_json::Value {
-        super::values::show_named(&self.name, &self.options)
+        show_named(&self.name, &self.options)
     }
 
     fn keys(at: &str, keys: &mut Vec<Key>) {

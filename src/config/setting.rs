@@ -13,7 +13,8 @@ pub trait Setting: Sized {
     /// Takes what stands in `from` at the path `at`; keys that are not given keep their value.
     fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>);
 
-    /// The setting as it would stand in a file. Holds secrets in the clear.
+    /// The setting as it would stand in a file, null for one that is not kept. Holds secrets in
+    /// the clear.
     fn show(&self) -> serde_json::Value;
 
     /// Adds the keys under `at`: for a single value its own.
@@ -91,12 +92,10 @@ macro_rules! section {
             }
 
             fn show(&self) -> serde_json::Value {
-                let mut table = serde_json::Map::new();
-                $( table.insert(
-                    $crate::config::setting::section!(@key $field).to_owned(),
-                    self.$field.show(),
-                ); )*
-                serde_json::Value::Object(table)
+                use $crate::config::setting::section;
+                let fields = [ $( (section!(@key $field), self.$field.show()), )* ];
+                let shown = fields.into_iter().filter(|(_, value)| !value.is_null());
+                shown.map(|(key, value)| (key.to_owned(), value)).collect()
             }
 
             fn keys(at: &str, keys: &mut Vec<$crate::config::setting::Key>) {

@@ -1,6 +1,5 @@
 //! How plain values are read: booleans, numbers, texts, lists, and tables that nobody reads yet.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value as Json;
@@ -164,81 +163,6 @@ impl Setting for Vec<DeltaType> {
     }
 }
 
-/// Names and texts, such as headers: a table, or a list of `{key, value}`. Names are lower-cased.
-///
-/// `${BOBOLINK_VAR_X}` and `${CENTRIFUGO_VAR_X}` in a value stand for that variable.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pairs(pub BTreeMap<String, Secret>);
-
-impl Setting for Pairs {
-    fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>) {
-        let origin = from.origin.clone();
-        let from = match &from.value {
-            Value::Loose(text) => match serde_json::from_str(text) {
-                Ok(json) => Tree::of_json(json, &origin),
-                Err(_) => from,
-            },
-            _ => from,
-        };
-        let pairs = match &from.value {
-            Value::Table(entries) => entries
-                .iter()
-                .map(|(key, tree)| Some((key.to_lowercase(), tree.text()?.to_owned())))
-                .collect::<Option<Vec<_>>>(),
-            Value::List(items) => items
-                .iter()
-                .map(|item| {
-                    let key = item.get("key")?.text()?.to_lowercase();
-                    Some((key, item.get("value")?.text()?.to_owned()))
-                })
-                .collect(),
-            _ => None,
-        };
-        let Some(pairs) = pairs else {
-            let allowed = "expected a table of texts, or a list of {key, value}";
-            return report.refuse(at, allowed, origin);
-        };
-        self.0.clear();
-        for (key, value) in pairs {
-            let expanded = expand(&value, &join(at, &key), &from, report);
-            self.0.insert(key, Secret::new(&expanded));
-        }
-        report.came_from(at, &from.origin);
-    }
-
-    fn show(&self) -> Json {
-        self.0.iter().map(|(key, value)| (key.clone(), Json::from(value.expose()))).collect()
-    }
-
-    fn keys(at: &str, keys: &mut Vec<Key>) {
-        keys.push(Key { path: at.to_owned(), form: Form::Open });
-    }
-}
-
-/// Puts variables in the place of their references.
-fn expand(text: &str, at: &str, from: &Tree, report: &mut Report<'_>) -> String {
-    let mut expanded = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let Some((name, tail)) = after.split_once('}') else { break };
-        expanded.push_str(before);
-        let ours = ["BOBOLINK_VAR_", "CENTRIFUGO_VAR_"].iter().any(|p| name.starts_with(p));
-        match report.variable(name) {
-            Some(value) if ours => expanded.push_str(value),
-            None if ours => {
-                report.refuse(at, format!("variable {name} is not set"), from.origin.clone());
-            }
-            _ => {
-                expanded.push_str("${");
-                expanded.push_str(name);
-                expanded.push('}');
-            }
-        }
-        rest = tail;
-    }
-    expanded + rest
-}
-
 /// Settings of a feature that is not built yet: taken as they are and not looked into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Later;
@@ -247,11 +171,34 @@ impl Setting for Later {
     fn read(&mut self, _: Tree, _: &str, _: &mut Report<'_>) {}
 
     fn show(&self) -> Json {
-        Json::Object(serde_json::Map::new())
+        Json::Null
     }
 
     fn keys(at: &str, keys: &mut Vec<Key>) {
         keys.push(Key { path: at.to_owned(), form: Form::Open });
+    }
+}
+
+/// The switch of a feature that is not built yet; its other settings are not looked into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaterSwitch {
+    pub enabled: bool,
+}
+
+impl Setting for LaterSwitch {
+    fn read(&mut self, mut from: Tree, at: &str, report: &mut Report<'_>) {
+        if let Some(enabled) = from.remove("enabled") {
+            self.enabled.read(enabled, &join(at, "enabled"), report);
+        }
+    }
+
+    fn show(&self) -> Json {
+        Json::Object([("enabled".to_owned(), self.enabled.into())].into_iter().collect())
+    }
+
+    fn keys(at: &str, keys: &mut Vec<Key>) {
+        bool::keys(&join(at, "enabled"), keys);
+        Later::keys(at, keys);
     }
 }
 
