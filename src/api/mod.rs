@@ -1,1 +1,4 @@
 //! The server API.
+
+pub mod http;
+pub mod openapi;

@@ -104,3 +104,8 @@ impl Namespaces {
         String::new()
     }
 }
+impl Namespaces {
+    pub fn new(_c: &crate::config::ChannelConfig) -> Result<Self, String> {
+        Ok(Self {})
+    }
+}

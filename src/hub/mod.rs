@@ -25,7 +25,7 @@ pub use self::connections::{Connection, Connections, Registration};
 pub use self::entry::{Delivery, Position, Start};
 pub use self::outbox::{Drained, Outbox, Wanted};
 pub use self::signal::{Done, ServerSubscribe, Signal};
-pub use self::wheel::Wheel;
+pub use self::wheel::{TURN, Wheel};
 
 use self::broadcast::{Encodings, Event};
 use self::entry::Entry;
