@@ -1,0 +1,79 @@
+# The verbs of this repository; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# What `make start` builds with: the binary one would deploy. PROFILE=dev builds sooner and serves
+# slower.
+PROFILE ?= release
+# Flags handed on by `make start`, such as ARGS="-c config.toml".
+ARGS ?= --dev
+# How long `make fuzz` stays with each target.
+FUZZ_SECONDS ?= 30
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# The binary the third-party suites run against.
+BOBOLINK_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
+export BOBOLINK_BIN
+
+NODE_SUITE := tests/thirdparty/node
+PYTHON_SUITE := tests/thirdparty/python
+
+.PHONY: help
+help: ## List the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+
+.PHONY: start
+start: ## Build the gateway and run it for development
+	cargo build --locked --profile $(PROFILE) --bin bobolink
+	exec $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bobolink serve $(ARGS)
+
+.PHONY: build
+build: ## Build the library, the binary and every test
+	cargo build --locked --all-targets
+
+.PHONY: test
+test: lint test-rust test-node test-python ## Check the style and run every test
+
+.PHONY: test-rust
+test-rust: ## Run the Rust tests
+	cargo test --locked
+
+.PHONY: test-node
+test-node: debug-binary ## Run the JavaScript SDK's suite against the gateway
+	scripts/setup node
+	cd $(NODE_SUITE) && npm test --silent
+
+.PHONY: test-python
+test-python: debug-binary ## Run the Python client's and API client's suite against the gateway
+	scripts/setup python
+	.venv/bin/python -m pytest $(PYTHON_SUITE)
+
+.PHONY: debug-binary
+debug-binary:
+	cargo build --locked --bin bobolink
+
+.PHONY: lint
+lint: ## Check format, lints, licences and sources of dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	scripts/check-dependencies
+
+.PHONY: fmt
+fmt: ## Format the Rust code
+	cargo fmt
+
+.PHONY: setup
+setup: ## Install what the third-party suites need
+	scripts/setup node python
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	cargo bench --locked
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly toolchain)
+	for target in $$(cargo fuzz list); do \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+	done

@@ -1,0 +1,6 @@
+//! The integration tests, one binary: linking it once is what keeps a test run short.
+
+mod ci;
+mod layers;
+mod source;
+mod tidy;
