@@ -62,7 +62,8 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
         path => Some(PidFile::write(path.as_ref())?),
     };
     let dev = if dev { Some(dev::prepare(&mut config)?) } else { None };
-    let listener = Listener::bind("client", &config.http_server.address, config.http_server.port).await?;
+    let listener =
+        Listener::bind("client", &config.http_server.address, config.http_server.port).await?;
     let internal = match config.http_server.internal() {
         Some((address, port)) => Some(Listener::bind("internal", address, port).await?),
         None => None,
@@ -74,7 +75,8 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let health = Arc::new(Health::new());
     let node = node_of(&config, clock)?;
-    let routes = endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
+    let routes =
+        endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
 
     turn_wheel(&node, &lifecycle);
     sweep(&node, &lifecycle);
@@ -188,9 +190,8 @@ fn reload_when_asked(node: &Arc<Node>, lifecycle: &Lifecycle, reload: Reload) {
     let soft = lifecycle.soft.clone();
     tokio::spawn(soft.run_until_cancelled_owned(async move {
         while reloads.changed().await.is_ok() {
-            let rules = reload().and_then(|config| {
-                rules_of(&config).map_err(|error| error.to_string())
-            });
+            let rules =
+                reload().and_then(|config| rules_of(&config).map_err(|error| error.to_string()));
             match rules {
                 Ok(rules) => {
                     node.reload(rules);

@@ -92,10 +92,12 @@ impl ChannelRules {
     }
 }
 
-pub struct Namespaces {}
+pub struct Namespaces {
+    all: std::collections::BTreeMap<String, Arc<ChannelRules>>,
+}
 impl Namespaces {
-    pub fn resolve(&self, _channel: &str) -> Option<Arc<ChannelRules>> {
-        None
+    pub fn resolve(&self, channel: &str) -> Option<Arc<ChannelRules>> {
+        self.all.get(channel.split_once(':').map_or("", |x| x.0)).cloned()
     }
     pub fn check_name(&self, _channel: &str) -> Result<(), Refusal> {
         Ok(())
@@ -105,7 +107,19 @@ impl Namespaces {
     }
 }
 impl Namespaces {
-    pub fn new(_c: &crate::config::ChannelConfig) -> Result<Self, String> {
-        Ok(Self {})
+    pub fn new(c: &crate::config::ChannelConfig) -> Result<Self, String> {
+        let rules = |o: &ChannelOptions| {
+            Arc::new(ChannelRules {
+                options: o.clone(),
+                history_meta_ttl: c.history_meta_ttl,
+                compaction: c.compaction,
+            })
+        };
+        let mut all = std::collections::BTreeMap::new();
+        all.insert(String::new(), rules(&c.without_namespace));
+        for n in &c.namespaces {
+            all.insert(n.name.clone(), rules(&n.options));
+        }
+        Ok(Self { all })
     }
 }

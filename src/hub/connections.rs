@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ahash::{HashMap, RandomState};
 use parking_lot::Mutex;
@@ -82,8 +82,7 @@ impl Connections {
     pub fn add(&self, connection: &Arc<Connection>, limit: usize) -> Option<Registration> {
         let user = connection.user.get_or_init(|| Arc::from(""));
         let mut shard = self.shard(user).lock();
-        let of_user =
-            shard.entry(Arc::clone(user)).or_insert_with(|| Slab::with_capacity(1));
+        let of_user = shard.entry(Arc::clone(user)).or_insert_with(|| Slab::with_capacity(1));
         if limit > 0 && !user.is_empty() && of_user.len() >= limit {
             return None;
         }
@@ -109,7 +108,12 @@ impl Connections {
     /// The connections of exactly this user; the empty string means the anonymous ones.
     pub fn of_user(&self, user: &str) -> Vec<Arc<Connection>> {
         let shard = self.shard(user).lock();
-        shard.get(user).into_iter().flatten().map(|(_, connection)| Arc::clone(connection)).collect()
+        shard
+            .get(user)
+            .into_iter()
+            .flatten()
+            .map(|(_, connection)| Arc::clone(connection))
+            .collect()
     }
 
     /// Every connection.
@@ -143,9 +147,7 @@ impl Connections {
 }
 
 /// Gives memory back after a crowd has left.
-pub(super) fn shrink<K: Eq + Hash, V>(
-    map: &mut HashMap<K, V>,
-) {
+pub(super) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 64 && map.len() < map.capacity() / 4 {
         map.shrink_to(map.len() * 2);
     }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use compact_str::CompactString;
 
+use super::SubscriptionKey;
 use super::broadcast::{Encodings, Event, Form};
 use super::connections::Connection;
 use super::signal::Signal;
-use super::SubscriptionKey;
 use crate::channel::Channel;
 use crate::protocol::codes::Disconnect;
 use crate::protocol::filter::Filter;

@@ -145,7 +145,11 @@ impl Hub {
     ) -> usize {
         let publication = Arc::clone(publication);
         let previous = previous.cloned();
-        self.broadcast(channel, &Event::Publication { publication, previous, epoch: epoch.into() }, now_ms)
+        self.broadcast(
+            channel,
+            &Event::Publication { publication, previous, epoch: epoch.into() },
+            now_ms,
+        )
     }
 
     /// Tells those subscribers that want to know that a client came in.
@@ -200,10 +204,12 @@ impl Hub {
 
     fn broadcast(&self, channel: &str, event: &Event, now_ms: i64) -> usize {
         let mut shard = self.shard(channel).lock();
-        let Some((channel, subscribers)) = shard.get_key_value(channel).map(|(c, _)| c.clone()).and_then(|c| {
-            let subscribers = shard.get_mut(&c)?;
-            Some((c, subscribers))
-        }) else {
+        let Some((channel, subscribers)) =
+            shard.get_key_value(channel).map(|(c, _)| c.clone()).and_then(|c| {
+                let subscribers = shard.get_mut(&c)?;
+                Some((c, subscribers))
+            })
+        else {
             return 0;
         };
         let mut encodings = Encodings::new(&channel, subscribers.id, event);

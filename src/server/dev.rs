@@ -209,8 +209,9 @@ impl Secrets {
     fn keep(folder: &Path) -> Result<Self, DevError> {
         let path = folder.join(SECRETS);
         match fs::read(&path) {
-            Ok(kept) => serde_json::from_slice(&kept)
-                .map_err(|source| DevError::Broken { path, source }),
+            Ok(kept) => {
+                serde_json::from_slice(&kept).map_err(|source| DevError::Broken { path, source })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let made = Self::make()?;
                 made.write(folder, &path).map_err(|source| DevError::Folder { path, source })?;

@@ -16,7 +16,8 @@ pub struct RulesError {
 /// Channel rules and token keys of a configuration.
 pub fn rules_of(config: &Config) -> Result<Rules, RulesError> {
     let skip = config.client.insecure_skip_token_signature_verify;
-    let failed = |section| move |error: SettingsError| RulesError { section, error: error.to_string() };
+    let failed =
+        |section| move |error: SettingsError| RulesError { section, error: error.to_string() };
     let connection_tokens =
         TokenVerifier::new(settings(&config.client.token, skip)).map_err(failed("client.token"))?;
     let separate = &config.client.subscription_token;

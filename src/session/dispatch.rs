@@ -84,11 +84,7 @@ impl Session {
     }
 
     /// The reply, unless the handler queued it itself or there is none.
-    async fn answer(
-        self: &Arc<Self>,
-        id: u32,
-        request: Request,
-    ) -> Result<Option<Reply>, Refusal> {
+    async fn answer(self: &Arc<Self>, id: u32, request: Request) -> Result<Option<Reply>, Refusal> {
         let request = match request {
             Request::Connect(request) => return commands::connect(self, id, request).await,
             Request::Pong => {

@@ -66,8 +66,7 @@ impl Session {
             positioned: result.positioned,
             data: result.data,
         };
-        let push =
-            Push { channel: channel.to_string(), subscribe: Some(push), ..Push::default() };
+        let push = Push { channel: channel.to_string(), subscribe: Some(push), ..Push::default() };
         let message = self.codec().encode_push(&push).ok();
         if message.is_none() {
             self.outbox().close(Disconnect::INAPPROPRIATE_PROTOCOL);

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::subscription::{Active, Origin};
 use super::Session;
+use super::subscription::{Active, Origin};
 use crate::channel::Channel;
 use crate::hub::SubscriptionKey;
 use crate::protocol::codes::{Disconnect, UnsubscribeCode};
@@ -19,7 +19,9 @@ impl Session {
         let due: Vec<_> = all
             .unwrap_or_default()
             .into_iter()
-            .filter(|(_, active)| active.presence || active.positioned || active.expire_at.is_some())
+            .filter(|(_, active)| {
+                active.presence || active.positioned || active.expire_at.is_some()
+            })
             .collect();
         if !due.is_empty() {
             let session = Arc::clone(self);

@@ -60,7 +60,8 @@ pub async fn serve(
         .max_message_size(Some(settings.message_size_limit))
         .max_frame_size(Some(settings.message_size_limit));
     let stream =
-        WebSocketStream::from_partially_read(socket, early.into(), Role::Server, Some(config)).await;
+        WebSocketStream::from_partially_read(socket, early.into(), Role::Server, Some(config))
+            .await;
     let mut connection = Connection {
         stream,
         session,
@@ -229,9 +230,8 @@ impl Connection {
         };
         let farewell = self.session.leave(code);
         let frame = match &end {
-            End::Close(Disconnect { code: 3000, .. }) | End::Gone(Disconnect { code: 3009, .. }) => {
-                None
-            }
+            End::Close(Disconnect { code: 3000, .. })
+            | End::Gone(Disconnect { code: 3009, .. }) => None,
             End::Close(disconnect) => {
                 if *disconnect == Disconnect::SLOW {
                     self.unwritten.clear();

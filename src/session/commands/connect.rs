@@ -116,7 +116,12 @@ async fn by_token(session: &Session, rules: &Rules, token: &str) -> Result<Crede
         return Err(Disconnect::PERMISSION_DENIED.into());
     }
     let ConnectClaims { user, expire_at, info, .. } = claims;
-    Ok(Credentials { user, info, expire_at, channels: token_channels(claims.channels, claims.subs) })
+    Ok(Credentials {
+        user,
+        info,
+        expire_at,
+        channels: token_channels(claims.channels, claims.subs),
+    })
 }
 
 /// The server-side subscriptions of a token; `subs` wins over `channels`.

@@ -37,7 +37,8 @@ pub async fn refresh(
     if claims.expire_at.is_some_and(|expire_at| expire_at <= now) {
         return Err(ErrorCode::EXPIRED.into());
     }
-    let named: BTreeSet<Channel> = token_channels(claims.channels, claims.subs).into_keys().collect();
+    let named: BTreeSet<Channel> =
+        token_channels(claims.channels, claims.subs).into_keys().collect();
     if !has_exactly(session, &named) {
         return Err(Disconnect::INSUFFICIENT_STATE.into());
     }

@@ -133,12 +133,9 @@ impl Wish {
             Some(_) if !rules.options.allow_tags_filter => {
                 return Err(ErrorCode::BAD_REQUEST.into());
             }
-            Some(node) => {
-                Some(Arc::new(node.compile().map_err(|_| ErrorCode::BAD_REQUEST)?))
-            }
+            Some(node) => Some(Arc::new(node.compile().map_err(|_| ErrorCode::BAD_REQUEST)?)),
         };
-        let position =
-            StreamPosition { offset: request.offset, epoch: request.epoch.clone() };
+        let position = StreamPosition { offset: request.offset, epoch: request.epoch.clone() };
         Ok(Self {
             recover: request.recover.then_some(position),
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
