@@ -38,7 +38,7 @@ test: lint test-rust test-node test-python ## Check the style and run every test
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
-	cargo test --locked
+	cargo test --locked --no-fail-fast
 
 .PHONY: test-node
 test-node: debug-binary ## Run the JavaScript SDK's suite against the gateway

@@ -15,7 +15,7 @@ before(async () => {
   gateway = await Gateway.start();
   clients = new Clients(gateway);
 });
-after(() => gateway.stop());
+after(() => gateway?.stop());
 
 for (const codec of everyCodec) {
   describe(codec.name, { concurrency: true }, () => {

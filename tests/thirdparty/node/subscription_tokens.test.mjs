@@ -17,7 +17,7 @@ before(async () => {
   });
   clients = new Clients(gateway);
 });
-after(() => gateway.stop());
+after(() => gateway?.stop());
 
 for (const codec of everyCodec) {
   describe(codec.name, { concurrency: true }, () => {

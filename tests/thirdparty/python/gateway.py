@@ -107,7 +107,7 @@ def _configuration(port: int) -> dict:
         "log": {"level": "info"},
         "health": {"enabled": True},
         "http_api": {"key": API_KEY},
-        "client": {"token": {"hmac_secret_key": TOKEN_SECRET}},
+        "client": {"token": {"hmac_secret_key": TOKEN_SECRET}, "expired_close_delay": "1s"},
         "channel": {
             "namespaces": [{"allow_subscribe_for_client": True, **own} for own in _NAMESPACES],
         },

@@ -75,7 +75,8 @@ async def test_history_is_read_from_both_ends(api):
         return [publication.offset for publication in result.publications]
 
     everything = await api.history(cent.HistoryRequest(channel=channel, limit=-1))
-    assert [publication.data for publication in everything.publications] == [{"n": n} for n in range(1, 6)]
+    contents = [publication.data for publication in everything.publications]
+    assert contents == [{"n": n} for n in range(1, 6)]
     assert everything.publications[0].tags == {"n": "1"}
     assert everything.offset == 5
     assert await offsets() == []

@@ -22,7 +22,8 @@ const protobuf = {
   name: 'protobuf',
   Centrifuge: ProtobufCentrifuge,
   pack: (value) => new TextEncoder().encode(JSON.stringify(value)),
-  unpack: (data) => JSON.parse(new TextDecoder().decode(data)),
+  // What is absent decodes to no bytes.
+  unpack: (data) => (data?.length ? JSON.parse(new TextDecoder().decode(data)) : undefined),
   replies: protobufReplies,
 };
 
