@@ -77,9 +77,9 @@ impl NameRules {
     }
 
     /// The name of a user's own channel, in `namespace` or, if that is empty, in none.
-    pub fn personal_channel(&self, namespace: &str, user: &str) -> Channel {
+    pub fn personal_channel(&self, namespace: &str, user: &str) -> String {
         let boundary = if namespace.is_empty() { "" } else { &self.namespace_boundary };
-        Channel::from(format!("{namespace}{boundary}{}{user}", self.user_boundary))
+        format!("{namespace}{boundary}{}{user}", self.user_boundary)
     }
 }
 
@@ -214,7 +214,7 @@ mod tests {
     fn personal_channels_are_limited_to_their_user() {
         for (namespace, expected) in [("", "#42"), ("me", "me:#42")] {
             let channel = rules().personal_channel(namespace, "42");
-            assert_eq!(channel.as_str(), expected);
+            assert_eq!(channel, expected);
             assert_eq!(rules().parse(&channel).users, Some("42"));
         }
     }

@@ -1,69 +1,66 @@
-//! All namespaces: which options a channel has.
+//! All namespaces: which rules a channel has.
 
 use std::sync::Arc;
 
 use ahash::HashMap;
 
-use super::name::{Name, NameRules};
-use super::options::Options;
+use super::name::NameRules;
+use super::permission::Refusal;
+use super::rules::ChannelRules;
 use crate::config::ChannelConfig;
 
-/// The options of all namespaces. Never changed; a reload puts another in its place.
+/// The rules of all namespaces. Never changed; a reload puts another in its place.
 #[derive(Clone, Debug)]
 pub struct Namespaces {
-    rules: NameRules,
-    without_namespace: Arc<Options>,
-    named: HashMap<String, Arc<Options>>,
-}
-
-/// A channel's name taken apart, and its options.
-#[derive(Clone, Debug)]
-pub struct Resolved<'c> {
-    pub name: Name<'c>,
-    pub options: Arc<Options>,
+    names: NameRules,
+    without_namespace: Arc<ChannelRules>,
+    named: HashMap<String, Arc<ChannelRules>>,
 }
 
 impl Namespaces {
     /// # Errors
     /// A namespace's `channel_regex` is none; a checked configuration has no such.
     pub fn new(config: &ChannelConfig) -> Result<Self, regex::Error> {
-        let without_namespace = Options::new("", &config.without_namespace, config)?;
-        let named = config.namespaces.iter().map(|namespace| {
-            let options = Options::new(&namespace.name, &namespace.options, config)?;
-            Ok((namespace.name.clone(), Arc::new(options)))
-        });
-        Ok(Self {
-            rules: NameRules::new(config),
-            without_namespace: Arc::new(without_namespace),
-            named: named.collect::<Result<_, regex::Error>>()?,
-        })
+        let rules = |options| ChannelRules::new(options, config).map(Arc::new);
+        let mut named = HashMap::default();
+        for namespace in &config.namespaces {
+            named.insert(namespace.name.clone(), rules(&namespace.options)?);
+        }
+        let without_namespace = rules(&config.without_namespace)?;
+        Ok(Self { names: NameRules::new(config), without_namespace, named })
     }
 
-    /// The channel's options; none if it is in a namespace that there is not (error 102).
-    pub fn resolve<'c>(&self, channel: &'c str) -> Option<Resolved<'c>> {
-        let name = self.rules.parse(channel);
-        let options = match name.namespace {
-            None => &self.without_namespace,
-            Some(namespace) => self.named.get(namespace)?,
-        };
-        Some(Resolved { name, options: options.clone() })
+    /// The channel's rules; none if it is in a namespace that there is not.
+    pub fn resolve(&self, channel: &str) -> Option<Arc<ChannelRules>> {
+        match self.names.parse(channel).namespace {
+            None => Some(Arc::clone(&self.without_namespace)),
+            Some(namespace) => self.named.get(namespace).map(Arc::clone),
+        }
+    }
+
+    /// Whether clients may use a channel of this name. The server API may use any.
+    ///
+    /// # Errors
+    /// The name is too long or has wrong characters ([`Refusal::BadRequest`]), or its namespace is
+    /// unknown.
+    pub fn check_name(&self, channel: &str) -> Result<(), Refusal> {
+        let name = self.names.parse(channel);
+        if !name.fits {
+            return Err(Refusal::BadRequest);
+        }
+        let rules = self.resolve(channel).ok_or(Refusal::UnknownChannel)?;
+        let valid = rules.allows_characters(channel, name.rest);
+        if valid { Ok(()) } else { Err(Refusal::BadRequest) }
+    }
+
+    /// The name of a user's own channel, in `namespace` or, if that is empty, in none.
+    pub fn personal_channel(&self, namespace: &str, user: &str) -> String {
+        self.names.personal_channel(namespace, user)
     }
 
     /// What the symbols in names mean.
-    pub fn rules(&self) -> &NameRules {
-        &self.rules
-    }
-}
-
-impl Resolved<'_> {
-    /// Whether clients may use a channel of this name. The server API may use any.
-    pub fn is_valid_name(&self) -> bool {
-        self.name.fits && self.options.allows_characters(self.name.whole, self.name.rest)
-    }
-
-    /// The users that alone may subscribe, if the channel is limited to some.
-    pub fn limited_to(&self) -> Option<&str> {
-        self.name.users.filter(|_| self.options.settings.allow_user_limited_channels)
+    pub(super) fn names(&self) -> &NameRules {
+        &self.names
     }
 }
 
@@ -72,24 +69,41 @@ mod tests {
     use super::*;
     use crate::config::{ChannelOptions, Namespace};
 
-    #[test]
-    fn a_channel_has_the_options_of_its_namespace_and_no_others() {
+    fn with_chat() -> Namespaces {
+        let options = ChannelOptions {
+            presence: true,
+            channel_regex: "^[a-zé]*$".into(),
+            ..ChannelOptions::default()
+        };
         let config = ChannelConfig {
-            namespaces: vec![Namespace {
-                name: "chat".into(),
-                options: ChannelOptions { presence: true, ..ChannelOptions::default() },
-            }],
+            namespaces: vec![Namespace { name: "chat".into(), options }],
             ..ChannelConfig::default()
         };
-        let namespaces = Namespaces::new(&config).expect("valid");
-        let namespace = |channel: &'static str| {
-            namespaces.resolve(channel).map(|resolved| resolved.options.namespace.clone())
-        };
-        assert_eq!(namespace("chat:x").as_deref(), Some("chat"));
-        assert_eq!(namespace("$chat:x").as_deref(), Some("chat"));
-        assert_eq!(namespace("chat").as_deref(), Some(""));
-        assert_eq!(namespace(":x").as_deref(), Some(""));
-        assert_eq!(namespace("chats:x"), None);
-        assert_eq!(namespace("Chat:x"), None);
+        Namespaces::new(&config).expect("valid")
+    }
+
+    #[test]
+    fn a_channel_has_the_rules_of_its_namespace_and_no_others() {
+        let namespaces = with_chat();
+        let presence = |channel| namespaces.resolve(channel).map(|rules| rules.options.presence);
+        assert_eq!(presence("chat:x"), Some(true));
+        assert_eq!(presence("$chat:x"), Some(true));
+        assert_eq!(presence("chat"), Some(false));
+        assert_eq!(presence(":x"), Some(false));
+        assert_eq!(presence("chats:x"), None);
+        assert_eq!(presence("Chat:x"), None);
+    }
+
+    #[test]
+    fn names_are_checked_by_length_then_namespace_then_characters() {
+        let check = |channel: &str| with_chat().check_name(channel);
+        assert_eq!(check("news"), Ok(()));
+        assert_eq!(check("é"), Err(Refusal::BadRequest));
+        assert_eq!(check("chat:é"), Ok(()));
+        assert_eq!(check("chat:1"), Err(Refusal::BadRequest));
+        assert_eq!(check("talk:x"), Err(Refusal::UnknownChannel));
+        assert_eq!(check(&"x".repeat(255)), Ok(()));
+        assert_eq!(check(&"x".repeat(256)), Err(Refusal::BadRequest));
+        assert_eq!(check(&format!("talk:{}", "x".repeat(256))), Err(Refusal::BadRequest));
     }
 }

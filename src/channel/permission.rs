@@ -1,187 +1,139 @@
 //! Who may do what in a channel.
 
-use serde::de::IgnoredAny;
-
-use super::name::NameRules;
-use super::namespaces::Resolved;
-use super::options::Options;
-use crate::config::channel::PublicationDataFormat;
+use super::namespaces::Namespaces;
+use super::rules::ChannelRules;
 
 /// Why a command is refused; which code that is on the wire is the session's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    UnknownChannel,
     PermissionDenied,
     BadRequest,
     NotAvailable,
 }
 
-/// What matters of the client that asks.
+/// What matters of the client that wants something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker<'a> {
+pub struct Actor<'a> {
     /// Empty for anonymous.
     pub user: &'a str,
-    /// `client.insecure`: everything is allowed.
-    pub insecure: bool,
     /// To the channel in question.
     pub subscribed: bool,
+    /// `client.insecure`: everything is allowed.
+    pub insecure: bool,
 }
 
-/// What becomes of a subscribe command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubscribeDecision {
-    Accept,
-    /// The token decides.
-    VerifyToken,
-    Refuse(Refusal),
-}
-
-/// `type` of a subscribe command to a stream.
-const TYPE_STREAM: i32 = 0;
-/// `type` of a subscribe command to a shared poll.
-const TYPE_SHARED_POLL: i32 = 4;
-
-/// Decides about a client's subscribe command of type `subscription_type`.
+/// Decides about a subscribe command without a token; with one, the token decides. The name was
+/// checked before.
+///
+/// # Errors
+/// Why not.
 pub fn subscribe(
-    channel: &Resolved<'_>,
-    rules: &NameRules,
-    asker: &Asker<'_>,
-    subscription_type: i32,
-    has_token: bool,
-) -> SubscribeDecision {
-    use SubscribeDecision::{Accept, Refuse, VerifyToken};
-    let settings = &channel.options.settings;
-    if !channel.is_valid_name() {
-        return Refuse(Refusal::BadRequest);
+    namespaces: &Namespaces,
+    channel: &str,
+    rules: &ChannelRules,
+    actor: &Actor<'_>,
+) -> Result<(), Refusal> {
+    if namespaces.names().parse(channel).private {
+        return Err(Refusal::PermissionDenied);
     }
-    if subscription_type == TYPE_SHARED_POLL {
-        return Refuse(Refusal::NotAvailable);
+    let listed = is_listed(namespaces, channel, rules, actor);
+    if listed == Some(true) {
+        return Ok(());
     }
-    if subscription_type != TYPE_STREAM || !channel.options.is_stream() {
-        return Refuse(Refusal::PermissionDenied);
+    if has_subscribe_proxy(rules) && listed.is_none() {
+        return Err(Refusal::NotAvailable);
     }
-    if has_token {
-        return VerifyToken;
-    }
-    if channel.name.private {
-        return Refuse(Refusal::PermissionDenied);
-    }
-    let limited_to = channel.limited_to();
-    if limited_to.is_some_and(|users| rules.lists_user(users, asker.user)) {
-        return Accept;
-    }
-    let proxied = settings.subscribe_proxy_enabled || settings.subscribe_stream_proxy_enabled;
-    if proxied && limited_to.is_none() {
-        return Refuse(Refusal::NotAvailable);
-    }
-    let allowed = limited_to.is_none() && may_subscribe(&channel.options, asker);
-    if allowed || asker.insecure { Accept } else { Refuse(Refusal::PermissionDenied) }
+    permit(listed.is_none() && may_subscribe(rules, actor) || actor.insecure)
 }
 
 /// Whether a channel that a client names in its connect command becomes a server-side
 /// subscription. If not, the wish is passed over in silence.
-pub fn grants_connect_wish(channel: &Resolved<'_>, rules: &NameRules, asker: &Asker<'_>) -> bool {
-    let settings = &channel.options.settings;
-    if channel.name.private
-        || settings.subscribe_proxy_enabled
-        || settings.subscribe_stream_proxy_enabled
-        || !channel.options.is_stream()
-        || !channel.is_valid_name()
-    {
-        return false;
-    }
-    let allowed = match channel.limited_to() {
-        Some(users) => rules.lists_user(users, asker.user),
-        None => may_subscribe(&channel.options, asker),
-    };
-    allowed || asker.insecure
+pub fn wish(
+    namespaces: &Namespaces,
+    channel: &str,
+    rules: &ChannelRules,
+    actor: &Actor<'_>,
+) -> bool {
+    let possible = !namespaces.names().parse(channel).private
+        && !has_subscribe_proxy(rules)
+        && namespaces.check_name(channel).is_ok();
+    let listed = is_listed(namespaces, channel, rules, actor);
+    let allowed = listed.unwrap_or_else(|| may_subscribe(rules, actor));
+    possible && (allowed || actor.insecure)
 }
 
-fn may_subscribe(options: &Options, asker: &Asker<'_>) -> bool {
-    let settings = &options.settings;
-    settings.allow_subscribe_for_client
-        && (!asker.user.is_empty() || settings.allow_subscribe_for_anonymous)
+/// Whether the user is among those that the channel is limited to; none if it is not limited.
+fn is_listed(
+    namespaces: &Namespaces,
+    channel: &str,
+    rules: &ChannelRules,
+    actor: &Actor<'_>,
+) -> Option<bool> {
+    let names = namespaces.names();
+    let users = names.parse(channel).users.filter(|_| rules.options.allow_user_limited_channels);
+    users.map(|users| names.lists_user(users, actor.user))
 }
 
-/// Decides about a client's publish command.
+fn has_subscribe_proxy(rules: &ChannelRules) -> bool {
+    rules.options.subscribe_proxy_enabled || rules.options.subscribe_stream_proxy_enabled
+}
+
+fn may_subscribe(rules: &ChannelRules, actor: &Actor<'_>) -> bool {
+    let options = &rules.options;
+    options.allow_subscribe_for_client
+        && (!actor.user.is_empty() || options.allow_subscribe_for_anonymous)
+}
+
+/// Decides about a client's publish command, after [`ChannelRules::check_data`].
 ///
 /// # Errors
 /// Why not.
-pub fn publish(options: &Options, asker: &Asker<'_>, data: &[u8]) -> Result<(), Refusal> {
-    let settings = &options.settings;
-    check_data(options.publication_data_format(), data)?;
-    if settings.publish_proxy_enabled || settings.subscribe_stream_proxy_enabled {
+pub fn publish(rules: &ChannelRules, actor: &Actor<'_>) -> Result<(), Refusal> {
+    let options = &rules.options;
+    if options.publish_proxy_enabled || options.subscribe_stream_proxy_enabled {
         return Err(Refusal::NotAvailable);
     }
     let rights = Rights {
-        client: settings.allow_publish_for_client,
-        subscriber: settings.allow_publish_for_subscriber,
-        anonymous: settings.allow_publish_for_anonymous,
+        client: options.allow_publish_for_client,
+        subscriber: options.allow_publish_for_subscriber,
+        anonymous: options.allow_publish_for_anonymous,
     };
-    permit(rights.include(asker))
-}
-
-/// Whether data may be published, by clients and by the server API.
-///
-/// # Errors
-/// [`Refusal::BadRequest`]
-pub fn check_data(format: PublicationDataFormat, data: &[u8]) -> Result<(), Refusal> {
-    // What is skipped is not checked to be UTF-8, so this comes first.
-    let is_json = || {
-        std::str::from_utf8(data).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
-    };
-    let fine = match format {
-        PublicationDataFormat::Unset => !data.is_empty(),
-        PublicationDataFormat::Json => is_json(),
-        PublicationDataFormat::JsonObject => {
-            data.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') && is_json()
-        }
-        PublicationDataFormat::Binary => true,
-    };
-    if fine { Ok(()) } else { Err(Refusal::BadRequest) }
+    permit(rights.include(actor))
 }
 
 /// Decides about a client's presence or presence stats command.
 ///
 /// # Errors
 /// Why not.
-pub fn presence(options: &Options, asker: &Asker<'_>) -> Result<(), Refusal> {
-    if !options.settings.presence {
+pub fn presence(rules: &ChannelRules, actor: &Actor<'_>) -> Result<(), Refusal> {
+    let options = &rules.options;
+    if !options.presence {
         return Err(Refusal::NotAvailable);
     }
-    permit(may_see_presence(options, asker))
+    let rights = Rights {
+        client: options.allow_presence_for_client,
+        subscriber: options.allow_presence_for_subscriber,
+        anonymous: options.allow_presence_for_anonymous,
+    };
+    permit(rights.include(actor))
 }
 
 /// Decides about a client's history command.
 ///
 /// # Errors
 /// Why not.
-pub fn history(options: &Options, asker: &Asker<'_>) -> Result<(), Refusal> {
-    if !options.history_enabled() {
+pub fn history(rules: &ChannelRules, actor: &Actor<'_>) -> Result<(), Refusal> {
+    if !rules.history_enabled() {
         return Err(Refusal::NotAvailable);
     }
-    permit(may_read_history(options, asker))
-}
-
-/// Whether the client may know who is in the channel.
-pub fn may_see_presence(options: &Options, asker: &Asker<'_>) -> bool {
-    let settings = &options.settings;
+    let options = &rules.options;
     let rights = Rights {
-        client: settings.allow_presence_for_client,
-        subscriber: settings.allow_presence_for_subscriber,
-        anonymous: settings.allow_presence_for_anonymous,
+        client: options.allow_history_for_client,
+        subscriber: options.allow_history_for_subscriber,
+        anonymous: options.allow_history_for_anonymous,
     };
-    rights.include(asker)
-}
-
-/// Whether the client may know what was published.
-pub fn may_read_history(options: &Options, asker: &Asker<'_>) -> bool {
-    let settings = &options.settings;
-    let rights = Rights {
-        client: settings.allow_history_for_client,
-        subscriber: settings.allow_history_for_subscriber,
-        anonymous: settings.allow_history_for_anonymous,
-    };
-    rights.include(asker)
+    permit(rights.include(actor))
 }
 
 /// The three options that every operation but subscribing has.
@@ -192,10 +144,10 @@ struct Rights {
 }
 
 impl Rights {
-    fn include(&self, asker: &Asker<'_>) -> bool {
-        let known = !asker.user.is_empty() || self.anonymous;
-        let has_part = self.client || self.subscriber && asker.subscribed;
-        known && has_part || asker.insecure
+    fn include(&self, actor: &Actor<'_>) -> bool {
+        let known = !actor.user.is_empty() || self.anonymous;
+        let has_part = self.client || self.subscriber && actor.subscribed;
+        known && has_part || actor.insecure
     }
 }
 
