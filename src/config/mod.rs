@@ -17,7 +17,6 @@ mod reference;
 mod validate;
 pub mod unsupported;
 pub mod secrets;
-pub mod dev;
 
 pub mod http_server;
 pub mod tls;

@@ -1,4 +1,4 @@
-//! Fresh secrets, for a new configuration and for development.
+//! Fresh secrets, for new configurations and for development.
 
 use aws_lc_rs::rand;
 
