@@ -148,6 +148,7 @@ impl Request {
 
 /// Opens the protocol session of a connection.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct ConnectRequest {
     #[prost(string, tag = "1")]
@@ -182,6 +183,7 @@ pub struct ConnectRequest {
 
 /// Asks for a subscription, optionally with recovery from a position.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct SubscribeRequest {
     #[prost(string, tag = "1")]
@@ -334,6 +336,7 @@ pub struct RpcRequest {
 
 /// A fresh connection token.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct RefreshRequest {
     #[prost(string, tag = "1")]
@@ -343,6 +346,7 @@ pub struct RefreshRequest {
 
 /// A fresh subscription token, or (types 1 and 2) keys to track.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct SubRefreshRequest {
     #[prost(string, tag = "1")]
@@ -365,6 +369,7 @@ pub struct SubRefreshRequest {
 
 /// Keys of a shared poll subscription with the signature that allows them.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct TrackBatch {
     #[prost(string, tag = "1")]

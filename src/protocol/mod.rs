@@ -1,7 +1,8 @@
 //! The Centrifuge client protocol, version 2: messages, codecs, codes. No sockets, no config.
 //!
 //! To add a field: give it its Protobuf number and JSON name in [`command`], [`reply`] or
-//! [`publication`]. To add a code: a line in [`codes`], then regenerate `docs/codes.md` as that file says.
+//! [`publication`], and name it in `round_trip.rs`, which does not compile without. To add a code: a
+//! line in [`codes`], then render `docs/codes.md` anew as that file says.
 
 pub mod command;
 pub mod reply;
@@ -13,6 +14,10 @@ pub mod frame;
 pub mod delta;
 pub mod filter;
 mod decimal;
+mod redact;
+
+#[cfg(test)]
+mod round_trip;
 
 /// Why a frame or a command in it breaks the protocol; the connection ends with code 3501.
 ///

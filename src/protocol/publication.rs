@@ -128,3 +128,62 @@ pub struct StreamPosition {
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub epoch: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field set.
+    fn stored() -> Publication {
+        Publication {
+            data: Bytes::from_static(b"{}"),
+            info: Some(ClientInfo { user: "anna".into(), ..Default::default() }),
+            offset: 2,
+            tags: BTreeMap::from([("lang".into(), "de".into())]),
+            delta: true,
+            time: 1_700_000_000_000,
+            channel: "news".into(),
+            key: "key".into(),
+            removed: true,
+            score: -3,
+            epoch: "xyz".into(),
+            prev_data: Bytes::from_static(b"[]"),
+            version: 4,
+        }
+    }
+
+    #[test]
+    fn clients_never_see_the_time_or_the_previous_data() {
+        let expected = Publication {
+            time: 0,
+            epoch: String::new(),
+            prev_data: Bytes::new(),
+            channel: String::new(),
+            ..stored()
+        };
+        assert_eq!(stored().for_client_live("news"), expected);
+        assert_eq!(stored().for_client_history("news"), expected);
+    }
+
+    #[test]
+    fn only_the_first_live_publication_of_a_stream_tells_the_epoch() {
+        let first = Publication { offset: 1, ..stored() };
+        assert_eq!(first.for_client_live("news").epoch, "xyz");
+        assert_eq!(first.for_client_history("news").epoch, "");
+        assert_eq!(first.for_client_delta("news", Bytes::new(), false).epoch, "");
+    }
+
+    #[test]
+    fn the_channel_is_told_only_where_it_differs_from_the_subscribed_one() {
+        assert_eq!(stored().for_client_live("news").channel, "");
+        assert_eq!(stored().for_client_live("news:*").channel, "news");
+    }
+
+    #[test]
+    fn delta_views_tell_no_version() {
+        let patch = Bytes::from_static(b"patch");
+        let expected =
+            Publication { data: patch.clone(), version: 0, ..stored().for_client_history("news") };
+        assert_eq!(stored().for_client_delta("news", patch, true), expected);
+    }
+}

@@ -174,6 +174,7 @@ pub struct Message {
 
 /// The connect result of a unidirectional transport.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct Connect {
     #[prost(string, tag = "1")]
@@ -240,6 +241,7 @@ pub struct Refresh {
 
 /// The connection is authenticated.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+#[prost(skip_debug)]
 #[serde(default)]
 pub struct ConnectResult {
     #[prost(string, tag = "1")]

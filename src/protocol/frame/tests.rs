@@ -1,9 +1,10 @@
 //! What the wire may and may not hold, in both codecs.
 
 use super::*;
+use crate::protocol::codes::ErrorCode;
 use crate::protocol::command::Request;
 use crate::protocol::publication::{ClientInfo, StreamPosition};
-use crate::protocol::reply::{HistoryResult, PresenceResult, PublishResult};
+use crate::protocol::reply::{HistoryResult, PresenceResult, PublishResult, SubscribeResult};
 
 const BOTH: [Codec; 2] = [Codec::Json, Codec::Protobuf];
 
@@ -186,6 +187,14 @@ fn empty_results_stay_in_the_reply() {
     assert_eq!(as_json(&reply), r#"{"presence":{"presence":{}}}"#);
     let reply = Reply { history: Some(HistoryResult::default()), ..Default::default() };
     assert_eq!(as_json(&reply), r#"{"history":{"publications":[],"epoch":"","offset":0}}"#);
+}
+
+#[test]
+fn zero_values_are_left_out_of_json() {
+    let reply = Reply { id: 2, subscribe: Some(SubscribeResult::default()), ..Default::default() };
+    assert_eq!(as_json(&reply), r#"{"id":2,"subscribe":{}}"#);
+    let reply = Reply { id: 3, error: Some(ErrorCode::PERMISSION_DENIED.into()), ..reply };
+    assert!(as_json(&reply).contains(r#""error":{"code":103,"message":"permission denied"}"#));
 }
 
 #[test]
