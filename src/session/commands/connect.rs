@@ -200,7 +200,7 @@ async fn make(
     conn_info: Bytes,
 ) -> Result<(Channel, Established), Refusal> {
     let wish = match asked {
-        Some(asked) => Wish { compact: false, ..Wish::of(asked, &grant.rules)? },
+        Some(asked) => Wish { compact: false, ..Wish::of(asked, &grant.rules, session.codec())? },
         None => Wish::default(),
     };
     let established = session.establish(&channel, grant, wish, conn_info).await?;

@@ -8,6 +8,7 @@ use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::command::{
     FLAG_CHANNEL_COMPACTION, FLAG_REJECT_UNRECOVERED, SubscribeRequest,
 };
+use crate::protocol::frame::Codec;
 use crate::protocol::publication::StreamPosition;
 use crate::protocol::reply::Reply;
 use crate::session::Session;
@@ -30,7 +31,7 @@ pub async fn subscribe(
     let conn_info = reserve(session, &channel)?;
     let slot = session.slot(&channel);
     let grant = authorise(session, &channel, &request).await?;
-    let wish = Wish::of(&request, &grant.rules)?;
+    let wish = Wish::of(&request, &grant.rules, session.codec())?;
     let established = session.establish(&channel, grant, wish, conn_info).await?;
     let reply = Reply { id, subscribe: Some(established.result.clone()), ..Reply::default() };
     let message =
@@ -127,7 +128,11 @@ pub fn check_claims(
 
 impl Wish {
     /// What a subscribe request asks for, checked against the channel's rules.
-    pub fn of(request: &SubscribeRequest, rules: &ChannelRules) -> Result<Self, Refusal> {
+    pub fn of(
+        request: &SubscribeRequest,
+        rules: &ChannelRules,
+        codec: Codec,
+    ) -> Result<Self, Refusal> {
         let filter = match &request.tf {
             None => None,
             Some(_) if !rules.options.allow_tags_filter => {
@@ -140,7 +145,11 @@ impl Wish {
             recover: request.recover.then_some(position),
             reject_unrecovered: request.flag & FLAG_REJECT_UNRECOVERED != 0,
             delta: request.delta == "fossil",
-            compact: rules.compaction && request.flag & FLAG_CHANNEL_COMPACTION != 0,
+            // The JavaScript SDK asks for numbers over Protobuf too, and then drops every push that
+            // has one: it compares 64-bit integers by identity.
+            compact: rules.compaction
+                && codec == Codec::Json
+                && request.flag & FLAG_CHANNEL_COMPACTION != 0,
             filter,
         })
     }
