@@ -110,7 +110,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 
 fn node_of(config: &Config, clock: Clock) -> Result<Arc<Node>, ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
-    let hub = Arc::new(Hub::default());
+    let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));
     let node = Node::new(Parts {
         name: node_name(config),
         hub: Arc::clone(&hub),

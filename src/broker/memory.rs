@@ -36,6 +36,9 @@ pub struct MemoryBroker {
     next_sweep: AtomicUsize,
 }
 
+/// Channel and idempotency key.
+type AnswerKey = (Box<str>, Box<str>);
+
 struct Stripe {
     /// The epoch of every channel here that has no stream: so a channel that was only ever read
     /// costs nothing, however many names clients make up. It changes when a stream is dropped,
@@ -43,9 +46,9 @@ struct Stripe {
     untouched: CompactString,
     streams: HashMap<Box<str>, Stream>,
     /// Answers to publishes with an idempotency key, by channel and key.
-    answers: HashMap<(Box<str>, Box<str>), Published>,
+    answers: HashMap<AnswerKey, Published>,
     /// The keys of `answers`, oldest first.
-    answered: VecDeque<(Instant, (Box<str>, Box<str>))>,
+    answered: VecDeque<(Instant, AnswerKey)>,
 }
 
 impl MemoryBroker {

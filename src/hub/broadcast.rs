@@ -10,6 +10,8 @@ use crate::protocol::delta::{self, DeltaForm};
 use crate::protocol::frame::Codec;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::protocol::reply::{Join, Leave, Push};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::labels::{FrameType, MessageType, Transport};
 
 /// Something that happens in a channel. Cheap to clone: everything in it is shared.
 #[derive(Clone, Debug)]
@@ -22,6 +24,24 @@ pub(super) enum Event {
     },
     Join(Arc<ClientInfo>),
     Leave(Arc<ClientInfo>),
+}
+
+impl Event {
+    pub fn kind(&self) -> MessageType {
+        match self {
+            Self::Publication { .. } => MessageType::Publication,
+            Self::Join(_) => MessageType::Join,
+            Self::Leave(_) => MessageType::Leave,
+        }
+    }
+
+    fn frame_type(&self) -> FrameType {
+        match self {
+            Self::Publication { .. } => FrameType::PushPublication,
+            Self::Join(_) => FrameType::PushJoin,
+            Self::Leave(_) => FrameType::PushLeave,
+        }
+    }
 }
 
 /// How the data of a publication is written for a subscriber.
@@ -45,15 +65,43 @@ pub(super) struct Encodings<'a> {
     channel_id: i64,
     event: &'a Event,
     made: [Option<Option<Bytes>>; CODECS * ADDRESSES * FORMS],
+    /// Messages handed out, and their bytes.
+    messages: u64,
+    bytes: u64,
+    /// Subscribers whose filter held the event back.
+    pub filtered: u64,
 }
 
 impl<'a> Encodings<'a> {
     pub fn new(channel: &'a Channel, channel_id: i64, event: &'a Event) -> Self {
-        Self { channel, channel_id, event, made: Default::default() }
+        Self {
+            channel,
+            channel_id,
+            event,
+            made: Default::default(),
+            messages: 0,
+            bytes: 0,
+            filtered: 0,
+        }
     }
 
     /// The message for subscribers of one kind; `None` if the payload does not fit the codec.
     pub fn get(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
+        let message = self.shared(codec, compact, form)?;
+        self.messages += 1;
+        self.bytes += message.len() as u64;
+        Some(message)
+    }
+
+    /// Adds what was handed out to the node's metrics.
+    pub fn count(&self, metrics: &Metrics) {
+        let sent = (Transport::Websocket, self.event.frame_type());
+        metrics.transport.messages_sent.with(sent).inc_by(self.messages);
+        metrics.transport.messages_sent_size.with(sent).inc_by(self.bytes);
+        metrics.node.tags_filter_dropped.inc_by(self.filtered);
+    }
+
+    fn shared(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
         let codec_index = match codec {
             Codec::Json => 0,
             Codec::Protobuf => 1,

@@ -62,10 +62,12 @@ pub struct Registration {
     key: usize,
 }
 
+type ByUser = HashMap<Arc<str>, Slab<Arc<Connection>>>;
+
 /// All authenticated connections of this node.
 pub struct Connections {
     hasher: RandomState,
-    shards: Box<[Mutex<HashMap<Arc<str>, Slab<Arc<Connection>>>>]>,
+    shards: Box<[Mutex<ByUser>]>,
     count: AtomicUsize,
 }
 
@@ -141,7 +143,7 @@ impl Connections {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, user: &str) -> &Mutex<HashMap<Arc<str>, Slab<Arc<Connection>>>> {
+    fn shard(&self, user: &str) -> &Mutex<ByUser> {
         &self.shards[self.hasher.hash_one(user) as usize % SHARDS]
     }
 }

@@ -188,6 +188,7 @@ impl Entry {
 
     fn deliver(&mut self, publication: &Publication, encodings: &mut Encodings<'_>) {
         if self.delivery.filter.as_ref().is_some_and(|filter| !filter.matches(&publication.tags)) {
+            encodings.filtered += 1;
             return;
         }
         if !self.delivery.delta {

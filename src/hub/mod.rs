@@ -31,6 +31,8 @@ use self::broadcast::{Encodings, Event};
 use self::entry::Entry;
 use crate::channel::Channel;
 use crate::protocol::publication::{ClientInfo, Publication};
+use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
 
 /// Enough that two busy channels rarely meet, few enough to walk for a count.
 const SHARDS: usize = 256;
@@ -42,6 +44,8 @@ pub struct Hub {
     shards: Box<[Mutex<Shard>]>,
     next_id: AtomicI64,
     subscriptions: AtomicUsize,
+    clock: Clock,
+    metrics: Arc<Metrics>,
 }
 
 type Shard = HashMap<Channel, Subscribers>;
@@ -68,18 +72,25 @@ pub struct Reserved {
 }
 
 impl Default for Hub {
+    /// A hub that counts for nobody.
     fn default() -> Self {
+        Self::new(Clock::real(), Arc::new(Metrics::default()))
+    }
+}
+
+impl Hub {
+    pub fn new(clock: Clock, metrics: Arc<Metrics>) -> Self {
         Self {
             connections: Connections::default(),
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             next_id: AtomicI64::new(1),
             subscriptions: AtomicUsize::new(0),
+            clock,
+            metrics,
         }
     }
-}
 
-impl Hub {
     /// Adds a subscription that buffers what comes in until [`Hub::go_live`].
     pub fn subscribe(
         &self,
@@ -203,19 +214,20 @@ impl Hub {
     }
 
     fn broadcast(&self, channel: &str, event: &Event, now_ms: i64) -> usize {
+        let kind = event.kind();
+        self.metrics.node.messages_received.with(kind).inc();
         let mut shard = self.shard(channel).lock();
-        let Some((channel, subscribers)) =
-            shard.get_key_value(channel).map(|(c, _)| c.clone()).and_then(|c| {
-                let subscribers = shard.get_mut(&c)?;
-                Some((c, subscribers))
-            })
-        else {
-            return 0;
-        };
+        let Some((channel, _)) = shard.get_key_value(channel) else { return 0 };
+        let channel = channel.clone();
+        let Some(subscribers) = shard.get_mut(&channel) else { return 0 };
+        let started = self.clock.now();
         let mut encodings = Encodings::new(&channel, subscribers.id, event);
         for (key, entry) in &mut subscribers.entries {
             entry.offer(&channel, SubscriptionKey(key), event, &mut encodings, now_ms);
         }
+        let took = self.clock.now().saturating_duration_since(started);
+        self.metrics.node.broadcast_duration.with(kind).observe(took.as_secs_f64());
+        encodings.count(&self.metrics);
         subscribers.entries.len()
     }
 

@@ -6,6 +6,7 @@ use super::{Error, Node};
 use crate::broker::{History, Range, StreamTop};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::StreamPosition;
+use crate::telemetry::metrics::labels::Action;
 
 /// A request for history, as clients and the API write it.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,19 @@ impl Node {
             (asked, most) => asked.or(most),
         };
         let range = Range { limit, since: query.since, reverse: query.reverse };
+        self.metrics.node.actions.with(Action::History).inc();
         Ok(self.broker.history(channel, &range, rules.history_meta_ttl).await?)
+    }
+
+    /// Reads what a recovering subscriber missed.
+    pub async fn missed(
+        &self,
+        channel: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, Error> {
+        self.metrics.node.actions.with(Action::HistoryRecover).inc();
+        Ok(self.broker.history(channel, range, meta_ttl).await?)
     }
 
     /// Drops the publications of a channel's stream.
@@ -43,11 +56,13 @@ impl Node {
         if !self.channel(channel)?.history_enabled() {
             return Err(Error::NotAvailable("the channel has no history"));
         }
+        self.metrics.node.actions.with(Action::HistoryRemove).inc();
         Ok(self.broker.remove_history(channel).await?)
     }
 
     /// Where a channel's stream ends.
     pub async fn stream_top(&self, channel: &str, meta_ttl: Duration) -> Result<StreamTop, Error> {
+        self.metrics.node.actions.with(Action::HistoryStreamTop).inc();
         let only_top = Range { limit: Some(0), ..Range::default() };
         Ok(self.broker.history(channel, &only_top, meta_ttl).await?.top)
     }

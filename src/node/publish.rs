@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Error, Node};
-use crate::broker::{HistoryOptions, PublishOptions, Published};
+use crate::broker::{HistoryOptions, PublishOptions, Published, Suppressed};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::{ClientInfo, Publication};
+use crate::telemetry::metrics::labels::{MessageType, SuppressReason};
 
 /// Data that has the format its channel asks for.
 #[derive(Clone, Debug)]
@@ -76,9 +77,30 @@ impl Node {
             ..Publication::default()
         };
         let published = self.broker.publish(channel, publication, &options).await?;
-        self.count_publish(&published);
+        match published.suppressed {
+            None => self.metrics.node.messages_sent.with(MessageType::Publication).inc(),
+            Some(reason) => self.count_suppressed(reason),
+        }
         Ok(published)
     }
 
-    fn count_publish(&self, _published: &Published) {}
+    /// Tells the channel's subscribers that a client came; no leave can overtake it.
+    pub async fn publish_join(&self, channel: &str, info: &ClientInfo) -> Result<(), Error> {
+        self.metrics.node.messages_sent.with(MessageType::Join).inc();
+        Ok(self.broker.publish_join(channel, info).await?)
+    }
+
+    /// Tells the channel's subscribers that a client left.
+    pub async fn publish_leave(&self, channel: &str, info: &ClientInfo) -> Result<(), Error> {
+        self.metrics.node.messages_sent.with(MessageType::Leave).inc();
+        Ok(self.broker.publish_leave(channel, info).await?)
+    }
+
+    fn count_suppressed(&self, reason: Suppressed) {
+        let reason = match reason {
+            Suppressed::Idempotency => SuppressReason::Idempotency,
+            Suppressed::Version => SuppressReason::Version,
+        };
+        self.metrics.broker.publish_suppressed.with(reason).inc();
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Error, Node};
 use crate::channel::Channel;
 use crate::hub::{Connection, Delivery, Reserved, SubscriptionKey};
+use crate::telemetry::metrics::labels::Action;
 
 /// A subscription that buffers. Dropped, it is gone again, wherever making it failed.
 pub struct Pending {
@@ -24,12 +25,14 @@ impl Node {
     ) -> Result<Pending, Error> {
         let reserved = self.hub.subscribe(channel, connection, delivery);
         let pending = Pending { node: Arc::clone(self), reserved, kept: false };
+        self.metrics.node.actions.with(Action::AddSubscription).inc();
         self.broker.subscribe(channel).await?;
         Ok(pending)
     }
 
     /// Ends a subscription.
     pub fn unsubscribe(&self, channel: &Channel, key: SubscriptionKey) {
+        self.metrics.node.actions.with(Action::RemoveSubscription).inc();
         self.hub.unsubscribe(channel, key);
     }
 }

@@ -156,6 +156,11 @@ impl<M: prost::Message + DeserializeOwned + Default> Messages<M> {
         Self { codec, frame, next: Some(0), message: PhantomData }
     }
 
+    /// How many bytes of the frame have been read.
+    pub fn consumed(&self) -> usize {
+        self.next.unwrap_or(self.frame.len())
+    }
+
     fn decode_at(&mut self, start: usize) -> Result<M, DecodeError> {
         let rest = self.frame.get(start..).unwrap_or_default();
         if start == 0 && rest.is_empty() {

@@ -89,7 +89,7 @@ fn websocket(
             config.client.connection_rate_limit,
         ),
         settings: WebSocketSettings {
-            message_size_limit: config.websocket.message_size_limit as usize,
+            message_size_limit: config.websocket.message_size_limit,
             write_timeout: config.websocket.write_timeout,
         },
         tracker: lifecycle.tracker.clone(),

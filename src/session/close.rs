@@ -29,6 +29,7 @@ impl Session {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };
         self.node.hub.connections.remove(&self.connection, connected.registration);
+        self.count_left(connected.labels, connected.subscriptions.actives().count());
         let of = |(channel, active): (&Channel, &Active)| (channel.clone(), active.clone());
         let subscriptions: Vec<_> = connected.subscriptions.actives().map(of).collect();
         for (channel, active) in &subscriptions {
@@ -58,6 +59,7 @@ impl Session {
         });
         let Some((active, conn_info)) = removed.flatten() else { return };
         self.node.unsubscribe(channel, key);
+        self.count_subscription_ended();
         self.tell_unsubscribed(channel, code);
         self.disappear(channel, active, &conn_info).await;
     }
@@ -77,13 +79,13 @@ impl Session {
     pub(super) async fn disappear(&self, channel: &Channel, active: Active, conn_info: &Bytes) {
         if active.presence {
             let client = self.connection.id().to_string();
-            if let Err(error) = self.node.presence.remove(channel, &client).await {
+            if let Err(error) = self.node.remove_presence(channel, &client).await {
                 tracing::warn!(%channel, client, %error, "presence was not removed");
             }
         }
         if active.join_leave {
             let info = self.client_info(conn_info.clone(), active.info);
-            if let Err(error) = self.node.broker.publish_leave(channel, &info).await {
+            if let Err(error) = self.node.publish_leave(channel, &info).await {
                 tracing::warn!(%channel, %error, "leave was not published");
             }
         }

@@ -2,11 +2,59 @@
 
 use super::Session;
 use crate::protocol::command::Request;
+use crate::protocol::reply::Reply;
 use crate::telemetry::metrics::labels::{
-    ClientMethod, DisconnectCode, ReplyCode, Transport, UnsubscribeCode,
+    Action, ClientMethod, ClientName, ClientVersion, DisconnectCode, FrameType, ReplyCode,
+    Transport, UnsubscribeCode,
 };
 
 impl Session {
+    pub(super) fn count_received(&self, request: &Request, bytes: usize) {
+        let received = (Transport::Websocket, frame_type_of(request));
+        let transport = &self.node.metrics.transport;
+        transport.messages_received.with(received).inc();
+        transport.messages_received_size.with(received).inc_by(bytes as u64);
+    }
+
+    pub(super) fn count_sent(&self, frame_type: FrameType, bytes: usize) {
+        let sent = (Transport::Websocket, frame_type);
+        let transport = &self.node.metrics.transport;
+        transport.messages_sent.with(sent).inc();
+        transport.messages_sent_size.with(sent).inc_by(bytes as u64);
+    }
+
+    pub(super) fn count_entered(&self, (name, version): (ClientName, ClientVersion)) {
+        let client = &self.node.metrics.client;
+        client.connections_accepted.with((Transport::Websocket, name, version)).inc();
+        client.connections_inflight.with((Transport::Websocket, name, version)).inc();
+        self.node.metrics.node.actions.with(Action::AddClient).inc();
+    }
+
+    pub(super) fn count_left(
+        &self,
+        (name, version): (ClientName, ClientVersion),
+        subscriptions: usize,
+    ) {
+        let client = &self.node.metrics.client;
+        client.connections_inflight.with((Transport::Websocket, name, version)).dec();
+        client.subscriptions_inflight.with(name).sub(subscriptions as i64);
+        self.node.metrics.node.actions.with(Action::RemoveClient).inc();
+    }
+
+    pub(super) fn count_subscription_made(&self) {
+        let client = &self.node.metrics.client;
+        if let Some((name, _)) = self.connected(|connected| connected.labels) {
+            client.subscriptions_accepted.with(name).inc();
+            client.subscriptions_inflight.with(name).inc();
+        }
+    }
+
+    pub(super) fn count_subscription_ended(&self) {
+        if let Some((name, _)) = self.connected(|connected| connected.labels) {
+            self.node.metrics.client.subscriptions_inflight.with(name).dec();
+        }
+    }
+
     pub(super) fn count_reply_error(&self, method: ClientMethod, code: u32) {
         self.node.metrics.client.reply_errors.with((method, ReplyCode::from(code))).inc();
     }
@@ -46,4 +94,42 @@ pub(super) fn method_of(request: &Request) -> ClientMethod {
         Request::SubRefresh(_) => ClientMethod::SubRefresh,
         Request::Pong => ClientMethod::Ping,
     }
+}
+
+fn frame_type_of(request: &Request) -> FrameType {
+    match request {
+        Request::Connect(_) => FrameType::Connect,
+        Request::Subscribe(_) => FrameType::Subscribe,
+        Request::Unsubscribe(_) => FrameType::Unsubscribe,
+        Request::Publish(_) => FrameType::Publish,
+        Request::Presence(_) => FrameType::Presence,
+        Request::PresenceStats(_) => FrameType::PresenceStats,
+        Request::History(_) => FrameType::History,
+        Request::Rpc(_) => FrameType::Rpc,
+        Request::Send(_) => FrameType::Send,
+        Request::Refresh(_) => FrameType::Refresh,
+        Request::SubRefresh(_) => FrameType::SubRefresh,
+        Request::Pong => FrameType::ClientPong,
+    }
+}
+
+/// The label of a reply or push; an error reply is of no type.
+pub(super) fn frame_type_of_reply(reply: &Reply) -> FrameType {
+    let present = |present: bool, frame_type| present.then_some(frame_type);
+    let of_push = reply.push.as_ref().and_then(|push| {
+        present(push.subscribe.is_some(), FrameType::PushSubscribe)
+            .or(present(push.unsubscribe.is_some(), FrameType::PushUnsubscribe))
+            .or(present(push.refresh.is_some(), FrameType::PushRefresh))
+    });
+    of_push
+        .or(present(reply.connect.is_some(), FrameType::Connect))
+        .or(present(reply.subscribe.is_some(), FrameType::Subscribe))
+        .or(present(reply.unsubscribe.is_some(), FrameType::Unsubscribe))
+        .or(present(reply.publish.is_some(), FrameType::Publish))
+        .or(present(reply.presence.is_some(), FrameType::Presence))
+        .or(present(reply.presence_stats.is_some(), FrameType::PresenceStats))
+        .or(present(reply.history.is_some(), FrameType::History))
+        .or(present(reply.refresh.is_some(), FrameType::Refresh))
+        .or(present(reply.sub_refresh.is_some(), FrameType::SubRefresh))
+        .unwrap_or(FrameType::Unknown)
 }

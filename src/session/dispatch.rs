@@ -15,7 +15,9 @@ impl Session {
     /// Decodes and handles one command after the other. What is wrong with the frame closes the
     /// connection; commands before the fault have been done.
     pub(super) async fn work_through(self: &Arc<Self>, frame: Bytes) -> Flow {
-        for command in self.codec().commands(frame) {
+        let mut commands = self.codec().commands(frame);
+        let mut read = 0;
+        while let Some(command) = commands.next() {
             if self.connection.outbox.is_closing() {
                 return Flow::Continue;
             }
@@ -23,7 +25,9 @@ impl Session {
                 self.connection.outbox.close(Disconnect::BAD_REQUEST);
                 return Flow::Continue;
             };
-            if self.begin(command).await == Flow::Refused {
+            let size = commands.consumed() - read;
+            read = commands.consumed();
+            if self.begin(command, size).await == Flow::Refused {
                 return Flow::Refused;
             }
         }
@@ -32,12 +36,13 @@ impl Session {
 
     /// Handles a command: at once, or beside others if the configuration allows that and the order
     /// does not matter to the protocol.
-    async fn begin(self: &Arc<Self>, command: Command) -> Flow {
+    async fn begin(self: &Arc<Self>, command: Command, size: usize) -> Flow {
         let id = command.id;
         let Ok(request) = command.request() else {
             self.connection.outbox.close(Disconnect::BAD_REQUEST);
             return Flow::Continue;
         };
+        self.count_received(&request, size);
         let in_line = matches!(
             request,
             Request::Connect(_) | Request::Unsubscribe(_) | Request::Send(_) | Request::Pong

@@ -181,9 +181,10 @@ impl Session {
     /// Starts delivery behind `reply`, and announces the client.
     pub(super) async fn go_live(&self, ready: Ready, reply: Option<Bytes>) {
         let Ready { reserved, start, info } = ready;
+        self.count_subscription_made();
         self.node.hub.go_live(&reserved, start, reply, self.node.clock.unix_millis());
         if let Some(info) = info {
-            let joined = self.node.broker.publish_join(&reserved.channel, &info).await;
+            let joined = self.node.publish_join(&reserved.channel, &info).await;
             if let Err(error) = joined {
                 tracing::warn!(channel = %reserved.channel, %error, "join was not published");
             }
@@ -197,7 +198,7 @@ impl Session {
     ) -> Result<Present, Refusal> {
         let channel = channel.clone();
         let present = Present { session: Arc::clone(self), channel, kept: false };
-        self.node.presence.add(&present.channel, info).await.map_err(node::Error::from)?;
+        self.node.add_presence(&present.channel, info).await?;
         Ok(present)
     }
 
@@ -268,13 +269,12 @@ impl Session {
             Range { limit: Some(most), since: Some(asked.clone()), reverse: false }
         };
         let meta_ttl = grant.rules.history_meta_ttl;
-        match self.node.broker.history(channel, &range, meta_ttl).await {
-            Ok(history) => Ok(history),
-            Err(crate::broker::BrokerError::UnrecoverablePosition) => {
+        match self.node.missed(channel, &range, meta_ttl).await {
+            Err(node::Error::UnrecoverablePosition) => {
                 let top = self.node.stream_top(channel, meta_ttl).await?;
                 Ok(History { publications: Vec::new(), top })
             }
-            Err(error) => Err(node::Error::from(error).into()),
+            read => Ok(read?),
         }
     }
 }
@@ -318,7 +318,7 @@ impl Drop for Present {
         let channel = self.channel.clone();
         tokio::spawn(async move {
             let client = session.connection.id().to_string();
-            if let Err(error) = session.node.presence.remove(&channel, &client).await {
+            if let Err(error) = session.node.remove_presence(&channel, &client).await {
                 tracing::warn!(%channel, client, %error, "presence was not taken back");
             }
         });

@@ -38,6 +38,7 @@ use crate::protocol::codes::Disconnect;
 use crate::protocol::frame::Codec;
 use crate::protocol::publication::ClientInfo;
 use crate::protocol::reply::Reply;
+use crate::telemetry::metrics::labels::{ClientName, ClientVersion, FrameType};
 
 /// A connection between the protocol's first and last message.
 pub struct Session {
@@ -81,13 +82,14 @@ struct Connected {
     /// What others see of the connection.
     info: Bytes,
     subscriptions: Subscriptions,
+    labels: (ClientName, ClientVersion),
 }
 
 impl Session {
     /// A session for a connection that was just made.
     pub fn open(node: &Arc<Node>, codec: Codec, traits: Traits) -> Arc<Self> {
         let client = &node.client;
-        let outbox = Outbox::new(client.queue_max_size as usize);
+        let outbox = Outbox::new(client.queue_max_size);
         let stale = node.clock.now() + client.stale_close_delay;
         let stale = (!client.stale_close_delay.is_zero()).then_some(stale);
         let parallel = client.concurrency as usize;
@@ -138,7 +140,11 @@ impl Session {
                 Some(Due::NoPong) => self.connection.outbox.close(Disconnect::NO_PONG),
                 Some(Due::Expired) => self.connection.outbox.close(Disconnect::CONNECTION_EXPIRED),
                 Some(Due::Ping) if self.traits.native_ping => native_ping = true,
-                Some(Due::Ping) => self.connection.outbox.push(self.codec().ping()),
+                Some(Due::Ping) => {
+                    let ping = self.codec().ping();
+                    self.count_sent(FrameType::ServerPing, ping.len());
+                    self.connection.outbox.push(ping);
+                }
                 Some(Due::PresenceTick) => self.begin_tick(),
             }
         }
@@ -171,10 +177,18 @@ impl Session {
 
     /// Queues a reply; one that the client's codec cannot carry closes the connection.
     fn queue(&self, reply: &Reply) {
-        match self.codec().encode_reply(reply) {
+        match self.encode(reply) {
             Ok(message) => self.connection.outbox.push(message),
-            Err(_) => self.connection.outbox.close(Disconnect::INAPPROPRIATE_PROTOCOL),
+            Err(disconnect) => self.connection.outbox.close(disconnect),
         }
+    }
+
+    /// Encodes a reply that is about to be queued.
+    fn encode(&self, reply: &Reply) -> Result<Bytes, Disconnect> {
+        let message = self.codec().encode_reply(reply);
+        let message = message.map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+        self.count_sent(count::frame_type_of_reply(reply), message.len());
+        Ok(message)
     }
 
     /// Runs `with` on the connected state, if that is what there is.

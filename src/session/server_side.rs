@@ -67,11 +67,10 @@ impl Session {
             data: result.data,
         };
         let push = Push { channel: channel.to_string(), subscribe: Some(push), ..Push::default() };
-        let message = self.codec().encode_push(&push).ok();
-        if message.is_none() {
-            self.outbox().close(Disconnect::INAPPROPRIATE_PROTOCOL);
+        match self.encode(&Reply { push: Some(push), ..Reply::default() }) {
+            Ok(message) => self.go_live(ready, Some(message)).await,
+            Err(disconnect) => self.outbox().close(disconnect),
         }
-        self.go_live(ready, message).await;
         drop(done);
     }
 

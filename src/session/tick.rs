@@ -64,7 +64,7 @@ impl Session {
         let Some(conn_info) = self.connected(|connected| connected.info.clone()) else { return };
         let info = self.client_info(conn_info, active.info.clone());
         let client = info.client.clone();
-        if let Err(error) = self.node.presence.add(channel, info).await {
+        if let Err(error) = self.node.add_presence(channel, info).await {
             tracing::warn!(%channel, client, %error, "presence was not renewed");
         }
         // An unsubscribe that came in between has removed the entry already: do so again.
@@ -72,7 +72,7 @@ impl Session {
             connected.subscriptions.active(channel).is_some_and(|now| now.key == active.key)
         });
         if still != Some(true) {
-            let _ = self.node.presence.remove(channel, &client).await;
+            let _ = self.node.remove_presence(channel, &client).await;
         }
     }
 

@@ -35,6 +35,8 @@ const READ_BUFFER: usize = 1_024;
 const WRITE_BUFFER: usize = 16 * 1_024;
 /// Messages joined into one frame at most, as Centrifugo does.
 const MESSAGES_PER_FRAME: usize = 16;
+/// Bytes of a reason: a control frame holds 125, the code takes two.
+const MAX_REASON: usize = 123;
 /// How long a client may take to close its side after the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -236,7 +238,7 @@ impl Connection {
                 if *disconnect == Disconnect::SLOW {
                     self.unwritten.clear();
                 }
-                let reason = Utf8Bytes::from(disconnect.reason.as_ref());
+                let reason = Utf8Bytes::from(fitting(&disconnect.reason));
                 Some(Some(CloseFrame { code: CloseCode::from(disconnect.code as u16), reason }))
             }
             End::TooBig => {
@@ -289,6 +291,12 @@ impl Connection {
         let mut unread = [0; 1_024];
         while socket.read(&mut unread).await.is_ok_and(|count| count > 0) {}
     }
+}
+
+/// As much of a reason as a close frame holds.
+fn fitting(reason: &str) -> &str {
+    let end = reason.floor_char_boundary(MAX_REASON);
+    reason.get(..end).unwrap_or_default()
 }
 
 fn next_frame(codec: Codec, unwritten: &mut VecDeque<Bytes>) -> Message {

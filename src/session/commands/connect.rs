@@ -20,6 +20,7 @@ use crate::session::establish::{Established, Grant, Ready, Wish, ttl};
 use crate::session::refusal::Refusal;
 use crate::session::subscription::{Origin, Subscriptions};
 use crate::session::{Connected, Session, State};
+use crate::telemetry::metrics::labels::{ClientName, ClientVersion};
 
 /// What is known of a client that may connect.
 #[derive(Default)]
@@ -52,7 +53,8 @@ pub async fn connect(
     });
     let made = try_join_all(made).await?;
     let expire_at = credentials.expire_at;
-    let (subs, ready) = enter(session, credentials.info, made)?;
+    let labels = (ClientName::of(&request.name), ClientVersion::of(&request.version));
+    let (subs, ready) = enter(session, credentials.info, labels, made)?;
     let connect = result(session, subs, expire_at.map(|expire_at| ttl(expire_at, now)));
     session.queue(&Reply { id, connect: Some(connect), ..Reply::default() });
     for one in ready {
@@ -213,6 +215,7 @@ type Subs = BTreeMap<String, SubscribeResult>;
 fn enter(
     session: &Session,
     info: Bytes,
+    labels: (ClientName, ClientVersion),
     made: Vec<(Channel, Established)>,
 ) -> Result<(Subs, Vec<Ready>), Refusal> {
     let mut state = session.state.lock();
@@ -222,7 +225,9 @@ fn enter(
     let limit = session.node.client.user_connection_limit as usize;
     let registration = session.node.hub.connections.add(&session.connection, limit);
     let registration = registration.ok_or(Disconnect::CONNECTION_LIMIT)?;
-    let mut connected = Connected { registration, info, subscriptions: Subscriptions::default() };
+    session.count_entered(labels);
+    let subscriptions = Subscriptions::default();
+    let mut connected = Connected { registration, info, subscriptions, labels };
     let mut subs = Subs::new();
     let mut ready = Vec::with_capacity(made.len());
     for (channel, established) in made {

@@ -34,8 +34,7 @@ pub async fn subscribe(
     let wish = Wish::of(&request, &grant.rules, session.codec())?;
     let established = session.establish(&channel, grant, wish, conn_info).await?;
     let reply = Reply { id, subscribe: Some(established.result.clone()), ..Reply::default() };
-    let message =
-        session.codec().encode_reply(&reply).map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+    let message = session.encode(&reply)?;
     if let Some((_, ready)) = slot.commit(established) {
         session.go_live(ready, Some(message)).await;
     }

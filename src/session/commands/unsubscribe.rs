@@ -31,6 +31,7 @@ pub async fn unsubscribe(
     });
     if let Some(((channel, Stage::Active(active)), conn_info)) = removed.flatten() {
         session.node.unsubscribe(&channel, active.key);
+        session.count_subscription_ended();
         session.disappear(&channel, active, &conn_info).await;
     }
     Ok(Some(Reply { unsubscribe: Some(UnsubscribeResult {}), ..Reply::default() }))
