@@ -3,7 +3,7 @@
 //! A [`FilterNode`] is what a client sends. Compiling checks it once and gives a [`Filter`], which is
 //! small, since every subscription with a filter keeps one, and cannot fail.
 //!
-//! To add a comparison: its name in [`COMPARISONS`], a variant of [`Test`] and its line in each of
+//! To add a comparison: its name in `COMPARISONS`, a variant of `Test` and its line in each of
 //! the two `match`es over names and tests.
 
 use std::cmp::Ordering;

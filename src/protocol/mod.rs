@@ -16,6 +16,8 @@ pub mod filter;
 mod decimal;
 mod redact;
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 #[cfg(test)]
 mod round_trip;
 

@@ -115,7 +115,7 @@ fn when_the_work_is_used_up_the_rest_goes_as_a_literal() {
 #[test]
 fn near_repetitions_do_not_take_quadratic_work() {
     // Every window of the target stands everywhere in the source. Unbounded, this would compare
-    // some 10^11 bytes.
+    // some 10^10 bytes.
     let source = vec![b'a'; 400_000];
     let target = [b"b".as_slice(), &[b'a'; 31]].concat().repeat(12_000);
     assert_eq!(apply(&source, &create(&source, &target)), Ok(target));

@@ -1,0 +1,124 @@
+//! What holds for any bytes a client may send: one function for each target in `fuzz/`.
+//!
+//! `cargo +nightly fuzz run <target>` searches for bytes that break them; the tests below run the
+//! committed corpus and small changes of it with the stable compiler. To add a target: a function
+//! here, a file in `fuzz/fuzz_targets/`, an entry in `fuzz/Cargo.toml`, a folder in `fuzz/corpus/`.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::filter::FilterNode;
+use super::frame::Codec;
+use super::{delta, json};
+
+/// A frame of a JSON client: what can be read can be written, and comes out the same ever after.
+pub fn json_commands(frame: &[u8]) {
+    for command in Codec::Json.commands(Bytes::copy_from_slice(frame)).flatten() {
+        let written = Codec::Json.encode_command(&command).expect("its payloads are JSON");
+        let mut again = Codec::Json.commands(written.clone());
+        let read = again.next().expect("has a command").expect("is readable");
+        assert!(again.next().is_none(), "one command became several");
+        assert_eq!(Codec::Json.encode_command(&read).expect("encodes"), written);
+        let _ = command.request();
+    }
+}
+
+/// A frame of a Protobuf client: what can be read is the same after writing.
+pub fn protobuf_commands(frame: &[u8]) {
+    for command in Codec::Protobuf.commands(Bytes::copy_from_slice(frame)).flatten() {
+        let written = Codec::Protobuf.encode_command(&command).expect("encodes");
+        let read: Vec<_> = Codec::Protobuf.commands(written).collect();
+        assert_eq!(read, [Ok(command.clone())]);
+        let _ = Codec::Json.encode_command(&command);
+        let _ = command.request();
+    }
+}
+
+/// The length of a source, the source, and a patch of it: the patch gives an error or a target, and
+/// to that our own patch leads as well.
+pub fn delta_apply(input: &[u8]) {
+    let Some((len, rest)) = input.split_first() else { return };
+    let (source, patch) = rest.split_at(usize::from(*len).min(rest.len()));
+    let Ok(target) = delta::apply(source, patch) else { return };
+    assert_eq!(delta::apply(source, &delta::create(source, &target)), Ok(target.clone()));
+    if let Some(text) = delta::create_text(source, &target) {
+        assert_eq!(delta::apply(source, text.as_bytes()), Ok(target));
+    }
+}
+
+/// A line with a filter and a line with tags: a filter that compiles gives an answer, and its
+/// negation the opposite one.
+pub fn filter(input: &[u8]) {
+    let mut lines = input.splitn(2, |byte| *byte == b'\n');
+    let node = lines.next().and_then(|line| json::decode::<FilterNode>(line).ok());
+    let Some(node) = node else { return };
+    let tags = lines.next().and_then(|line| serde_json::from_slice(line).ok());
+    let tags: BTreeMap<String, String> = tags.unwrap_or_default();
+    let Ok(filter) = node.compile() else { return };
+    let not = FilterNode { op: "not".into(), nodes: vec![node], ..Default::default() };
+    // At the limits of depth and size there is no room for one node more.
+    if let Ok(not) = not.compile() {
+        assert_ne!(filter.matches(&tags), not.matches(&tags));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use proptest::sample::{Index, select};
+
+    fn corpus(target: &str) -> Vec<Vec<u8>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let files = std::fs::read_dir(&folder).expect("the corpus is there");
+        let mut inputs: Vec<_> = files
+            .map(|file| std::fs::read(file.expect("is listed").path()).expect("is readable"))
+            .collect();
+        assert!(!inputs.is_empty());
+        inputs.sort();
+        inputs
+    }
+
+    /// Inputs of the corpus with some bytes replaced, and two of them one after the other.
+    fn near_corpus(target: &str) -> impl Strategy<Value = Vec<u8>> {
+        let input = select(corpus(target));
+        let changes = proptest::collection::vec((any::<Index>(), any::<u8>()), 0..6);
+        (input.clone(), input, any::<bool>(), changes).prop_map(|(one, other, both, changes)| {
+            let mut input = if both { [one, other].concat() } else { one };
+            for (at, byte) in changes {
+                let at = at.index(input.len().max(1));
+                input.get_mut(at).into_iter().for_each(|old| *old = byte);
+            }
+            input
+        })
+    }
+
+    macro_rules! corpus_tests {
+        ($($target:ident)*) => {
+            $(mod $target {
+                use super::*;
+
+                #[test]
+                fn the_corpus_passes() {
+                    corpus(stringify!($target)).iter().for_each(|input| super::super::$target(input));
+                }
+
+                proptest! {
+                    #[test]
+                    fn changes_of_the_corpus_pass(input in near_corpus(stringify!($target))) {
+                        super::super::$target(&input);
+                    }
+
+                    #[test]
+                    fn any_bytes_pass(input: Vec<u8>) {
+                        super::super::$target(&input);
+                    }
+                }
+            })*
+        };
+    }
+
+    corpus_tests! { json_commands protobuf_commands delta_apply filter }
+}
