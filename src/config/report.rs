@@ -101,12 +101,14 @@ impl<'a> Report<'a> {
         self.errors.push(ConfigError { key: at.to_owned(), message: message.into(), origin });
     }
 
-    /// Adds an error about the value that ended up at the first of `keys`, wherever it came from,
-    /// unless one of them has an error already: then there is no telling what was meant.
+    /// Adds an error about the value that ended up at the first of `keys` and does not go with the
+    /// others, unless one of them has an error already: then there is no telling what was meant.
+    /// The place named is that of the first key that was given at all.
     pub fn fault(&mut self, keys: &[&str], message: impl Into<String>) {
         let Some(first) = keys.first() else { return };
         if !self.errors.iter().any(|error| keys.contains(&error.key.as_str())) {
-            let origin = self.origins.get(*first).cloned().unwrap_or_default();
+            let given = keys.iter().find_map(|key| self.origins.get(*key));
+            let origin = given.cloned().unwrap_or_default();
             self.refuse(first, message, origin);
         }
     }

@@ -202,4 +202,15 @@ mod tests {
             assert!(keys.contains(&key), "{key}");
         }
     }
+
+    #[test]
+    fn the_documentation_has_the_same_rows() {
+        let text = include_str!("../../docs/configuration.md");
+        let (_, after) =
+            text.split_once("| What it would switch on |\n|---|---|\n").expect("table");
+        let documented: Vec<_> = after.lines().take_while(|line| line.starts_with('|')).collect();
+        let rows: Vec<_> =
+            UNSUPPORTED.iter().map(|row| format!("| `{}` | {} |", row.key, row.feature)).collect();
+        assert_eq!(documented, rows);
+    }
 }

@@ -63,7 +63,7 @@ fn integer(value: &Value) -> Option<i64> {
 impl Setting for Option<u16> {
     fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>) {
         let value = match &from.value {
-            Value::Text(text) if text.is_empty() => Some(None),
+            Value::Text(text) | Value::Loose(text) if text.is_empty() => Some(None),
             Value::Text(text) => text.parse().ok().map(Some),
             value => integer(value).and_then(|port| port.try_into().ok()).map(Some),
         };

@@ -149,3 +149,34 @@ fn announce_fallback(used: &[&str], report: &mut Report<'_>) {
         report.notices.push(Notice { kind: NoticeKind::CentrifugoVariables, text });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::load::tests::NoFiles;
+    use crate::config::{Sources, load};
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let mut seen = BTreeMap::new();
+        for key in Config::all_keys() {
+            if let Some(other) = seen.insert(capitals(&key.path), key.path.clone()) {
+                panic!("{} and {other} have the same variable", key.path);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_of_any_variable_breaks_the_loader(
+            key in proptest::sample::select(Config::all_keys()),
+            value in r#"[-0-9a-z."{}\[\]:, ]{1,20}|.{1,20}"#,
+        ) {
+            let name = format!("{PREFIX}{}", capitals(&key.path.replace("[]", "_X")));
+            let variables = [(name, value)].into();
+            let _ = load(&Sources { variables, ..Sources::default() }, &NoFiles);
+        }
+    }
+}
