@@ -21,7 +21,7 @@ use crate::transport::accept::{Listener, Serving};
 use crate::transport::tls::{TlsMaterial, TlsServer};
 
 pub use self::dev::DevError;
-pub use self::rules::{RulesError, rules_of};
+pub use self::rules::{RulesError, rules_of, token_settings};
 
 /// How often the broker drops what has expired.
 const SWEEP: Duration = Duration::from_secs(1);

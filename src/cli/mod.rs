@@ -3,14 +3,19 @@
 mod flags;
 mod config;
 mod serve;
+pub mod token;
+pub mod healthcheck;
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::ConfigErrors;
 use crate::config::secrets::NoRandomness;
+use crate::config::{Config, ConfigErrors, Disk, Sources, load};
+use crate::server::{ServerError, token_settings};
+use crate::time::Clock;
 use flags::Flags;
 
 /// A realtime gateway that speaks the Centrifuge protocol.
@@ -153,35 +158,73 @@ pub enum CliError {
     NoRandomness(#[from] NoRandomness),
     #[error("{0} unknown keys or variables, which --strict does not allow")]
     Strict(usize),
-    #[error("{0} is not part of this build")]
-    Missing(&'static str),
+    #[error(transparent)]
+    Log(#[from] crate::telemetry::logging::Error),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
+    Token(#[from] token::TokenCommandError),
 }
 
 /// Does what the command line says. Errors go to stderr.
 pub fn run(cli: Cli) -> ExitCode {
-    let mut out = io::stdout().lock();
-    let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(args) => {
-            drop(out);
-            serve::serve(args)
+    dispatch(cli.command.unwrap_or(Command::Serve(cli.serve))).unwrap_or_else(|error| {
+        eprintln!("bobolink: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, CliError> {
+    let out = &mut io::stdout();
+    let clock = Clock::real();
+    match command {
+        Command::Serve(args) => serve::serve(args)?,
+        Command::Checkconfig(args) => config::checkconfig(args, out)?,
+        Command::Genconfig(args) => config::genconfig(args, out)?,
+        Command::Defaultconfig(args) => config::defaultconfig(args, out)?,
+        Command::Gentoken(args) => {
+            let settings =
+                token_settings(&configured(args.config, Flags::default())?.client, false);
+            token::gentoken(&settings, &args.user, args.ttl, args.quiet, &clock, out)?;
         }
-        Command::Checkconfig(args) => config::checkconfig(args, &mut out),
-        Command::Genconfig(args) => config::genconfig(args, &mut out),
-        Command::Defaultconfig(args) => config::defaultconfig(args, &mut out),
-        Command::Version => version(&mut out),
-        Command::Gentoken(_) => Err(CliError::Missing("gentoken")),
-        Command::Gensubtoken(_) => Err(CliError::Missing("gensubtoken")),
-        Command::Checktoken(_) => Err(CliError::Missing("checktoken")),
-        Command::Checksubtoken(_) => Err(CliError::Missing("checksubtoken")),
-        Command::Healthcheck(_) => Err(CliError::Missing("healthcheck")),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bobolink: {error}");
-            ExitCode::FAILURE
+        Command::Gensubtoken(GenSubTokenArgs { token: args, channel }) => {
+            let settings = token_settings(&configured(args.config, Flags::default())?.client, true);
+            token::gensubtoken(&settings, &args.user, &channel, args.ttl, args.quiet, &clock, out)?;
         }
+        Command::Checktoken(args) => {
+            let settings =
+                token_settings(&configured(args.config, Flags::default())?.client, false);
+            runtime()?.block_on(token::checktoken(settings, &args.token, &clock, out))?;
+        }
+        Command::Checksubtoken(args) => {
+            let settings = token_settings(&configured(args.config, Flags::default())?.client, true);
+            runtime()?.block_on(token::checksubtoken(settings, &args.token, &clock, out))?;
+        }
+        Command::Healthcheck(args) => {
+            let config = configured(args.config, args.flags)?;
+            let target = health_of(&config, Duration::from_secs(args.timeout));
+            return Ok(runtime()?.block_on(healthcheck::run(&target)));
+        }
+        Command::Version => version(out)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configured(file: Option<String>, flags: Flags) -> Result<Config, CliError> {
+    Ok(load(&Sources::of_process(file, flags.0), &Disk)?.config)
+}
+
+fn health_of(config: &Config, timeout: Duration) -> healthcheck::Target {
+    let server = &config.http_server;
+    let (host, port) = server.internal().unwrap_or((&server.address, server.port));
+    let path = format!("{}/ready", config.health.handler_prefix);
+    healthcheck::Target { host: host.to_owned(), port, path, timeout }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Runtime::new().map_err(CliError::Runtime)
 }
 
 fn version(out: &mut impl io::Write) -> Result<(), CliError> {

@@ -1,14 +1,49 @@
 //! `bobolink` and `bobolink serve`: runs the server.
 
-use super::{CliError, ServeArgs};
-use crate::config::{Disk, Sources, load};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{CliError, ServeArgs, runtime};
+use crate::config::log::{Log, LogFormat, LogLevel};
+use crate::config::{Disk, Loaded, Sources, load};
+use crate::telemetry::logging::{self, Format, Level, Settings};
 
 /// Runs the server until it is told to stop.
 pub fn serve(args: ServeArgs) -> Result<(), CliError> {
-    let sources = Sources::of_process(args.config, args.flags.0);
-    let loaded = load(&sources, &Disk)?;
+    let ServeArgs { config: file, dev, flags } = args;
+    let loaded = load(&Sources::of_process(file.clone(), flags.0.clone()), &Disk)?;
+    logging::init(&log_settings(&loaded.config.log))?;
+    announce(&loaded);
+    let reload = move || {
+        let sources = Sources::of_process(file.clone(), flags.0.clone());
+        let loaded = load(&sources, &Disk).map_err(|errors| errors.to_string())?;
+        announce(&loaded);
+        Ok(loaded.config)
+    };
+    Ok(runtime()?.block_on(crate::server::run(loaded.config, Arc::new(reload), dev))?)
+}
+
+fn announce(loaded: &Loaded) {
     for notice in &loaded.notices {
         tracing::warn!("{}", notice.text);
     }
-    Err(CliError::Missing("the server"))
+}
+
+fn log_settings(log: &Log) -> Settings {
+    let level = match log.level {
+        LogLevel::Trace => Level::Trace,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Error => Level::Error,
+        LogLevel::Fatal => Level::Fatal,
+        LogLevel::None => Level::None,
+    };
+    let format = match log.format {
+        LogFormat::Auto => Format::Auto,
+        LogFormat::Json => Format::Json,
+        LogFormat::Text => Format::Text,
+    };
+    let file = (!log.file.is_empty()).then(|| PathBuf::from(&log.file));
+    Settings { level, format, file }
 }

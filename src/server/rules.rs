@@ -2,7 +2,7 @@
 
 use crate::auth::{SettingsError, TokenSettings, TokenVerifier};
 use crate::channel::Namespaces;
-use crate::config::{Config, Token};
+use crate::config::{Client, Config, Token};
 use crate::node::Rules;
 
 /// A rule that cannot be put in force.
@@ -31,8 +31,19 @@ pub fn rules_of(config: &Config) -> Result<Rules, RulesError> {
     Ok(Rules { channels, connection_tokens, subscription_tokens })
 }
 
+/// What connection tokens are verified with or, with `of_subscriptions`, subscription tokens.
+pub fn token_settings(client: &Client, of_subscriptions: bool) -> TokenSettings {
+    let skip = client.insecure_skip_token_signature_verify;
+    let separate = &client.subscription_token;
+    if of_subscriptions && separate.enabled {
+        settings(&separate.token(), skip)
+    } else {
+        settings(&client.token, skip)
+    }
+}
+
 /// What a verifier needs of a token section.
-pub fn settings(token: &Token, skip_signature: bool) -> TokenSettings {
+fn settings(token: &Token, skip_signature: bool) -> TokenSettings {
     TokenSettings {
         hmac_secret_key: token.hmac_secret_key.expose().to_owned(),
         hmac_previous_secret_key: token.hmac_previous_secret_key.expose().to_owned(),

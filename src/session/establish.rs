@@ -101,7 +101,8 @@ impl Grant {
             join_leave,
             push_join_leave: join_leave && push,
             positioned: overrides.force_positioning.unwrap_or(options.force_positioning),
-            recoverable: overrides.force_recovery.unwrap_or(options.force_recovery),
+            recoverable: rules.history_enabled()
+                && overrides.force_recovery.unwrap_or(options.force_recovery),
             info: Bytes::new(),
             data: Bytes::new(),
             expire_at: None,

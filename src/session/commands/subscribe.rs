@@ -18,6 +18,8 @@ use crate::session::subscription::{Conflict, Origin};
 
 /// `SubscribeRequest::kind` of a stream subscription.
 const STREAM: i32 = 0;
+/// `SubscribeRequest::kind` of a shared poll subscription.
+const SHARED_POLL: i32 = 4;
 
 pub async fn subscribe(
     session: &Arc<Session>,
@@ -64,8 +66,10 @@ async fn authorise(
     let rules = session.node.rules();
     rules.channels.check_name(channel)?;
     let channel_rules = rules.channels.resolve(channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)?;
-    if request.kind != STREAM {
-        return Err(ErrorCode::PERMISSION_DENIED.into());
+    match request.kind {
+        STREAM => {}
+        SHARED_POLL => return Err(ErrorCode::NOT_AVAILABLE.into()),
+        _ => return Err(ErrorCode::PERMISSION_DENIED.into()),
     }
     let actor = session.actor(false);
     let mut grant = if request.token.is_empty() {
