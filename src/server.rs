@@ -1,5 +1,6 @@
 //! The composition root: config, backends, node, listeners. The only file that names every backend.
 
+mod certificates;
 mod dev;
 mod endpoints;
 mod rules;
@@ -18,8 +19,8 @@ use crate::telemetry::health::{Health, Phase};
 use crate::telemetry::metrics::{Metrics, NodeCounts};
 use crate::time::Clock;
 use crate::transport::accept::{Listener, Serving};
-use crate::transport::tls::{TlsMaterial, TlsServer};
 
+use self::certificates::Certificates;
 pub use self::dev::DevError;
 pub use self::rules::{RulesError, rules_of, token_settings};
 
@@ -80,23 +81,19 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 
     turn_wheel(&node, &lifecycle);
     sweep(&node, &lifecycle);
-    let tls = tls_of(&config.http_server.tls, "http_server.tls")?;
-    let internal_tls = match config.http_server.internal_tls.enabled {
-        true => tls_of(&config.http_server.internal_tls, "http_server.internal_tls")?,
-        false if config.http_server.tls_external => None,
-        false => tls.clone(),
-    };
+    let certificates = Certificates::load(&config)?;
     if let Some(internal) = internal {
         // Health and metrics stay readable while connections drain.
         let serving = Serving::through_drain(routes.internal, &lifecycle);
-        tokio::spawn(internal.serve(Serving { tls: internal_tls, ..serving }));
+        tokio::spawn(internal.serve(Serving { tls: certificates.internal(), ..serving }));
     }
     if let Some(dev) = &dev {
         dev.greet(listener.local_addr());
     }
+    let tls = certificates.external.clone();
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
     lifecycle.tracker.spawn(listener.serve(serving));
-    reload_when_asked(&node, &lifecycle, reload);
+    reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
     health.enter(Phase::Ready);
 
     lifecycle.soft.cancelled().await;
@@ -146,18 +143,6 @@ fn node_name(config: &Config) -> String {
     }
 }
 
-fn tls_of(tls: &crate::config::Tls, section: &str) -> Result<Option<TlsServer>, ServerError> {
-    if !tls.enabled {
-        return Ok(None);
-    }
-    Ok(Some(TlsServer::new(&TlsMaterial {
-        section,
-        cert_pem: tls.cert_pem.text().unwrap_or_default(),
-        key_pem: tls.key_pem.text().unwrap_or_default(),
-        client_ca_pem: tls.client_ca_pem.text().filter(|pem| !pem.is_empty()),
-    })?))
-}
-
 /// Rings connections at their deadlines until the hard stop.
 fn turn_wheel(node: &Arc<Node>, lifecycle: &Lifecycle) {
     let (node, hard) = (Arc::clone(node), lifecycle.hard.clone());
@@ -183,21 +168,35 @@ fn sweep(node: &Arc<Node>, lifecycle: &Lifecycle) {
     }));
 }
 
-/// On SIGHUP, puts new channel rules and token keys in force; a faulty file changes nothing.
-fn reload_when_asked(node: &Arc<Node>, lifecycle: &Lifecycle, reload: Reload) {
+/// On SIGHUP, puts new channel rules, token keys and certificates in force; a faulty file changes
+/// nothing.
+fn reload_when_asked(
+    node: &Arc<Node>,
+    lifecycle: &Lifecycle,
+    certificates: Certificates,
+    reload: Reload,
+    dev: bool,
+) {
     let node = Arc::clone(node);
     let mut reloads = lifecycle.reloads();
     let soft = lifecycle.soft.clone();
+    let again = move || {
+        let mut config = reload()?;
+        if dev {
+            dev::prepare(&mut config).map_err(|error| error.to_string())?;
+        }
+        let rules = rules_of(&config).map_err(|error| error.to_string())?;
+        certificates.reload(&config).map_err(|error| error.to_string())?;
+        Ok::<_, String>(rules)
+    };
     tokio::spawn(soft.run_until_cancelled_owned(async move {
         while reloads.changed().await.is_ok() {
-            let rules =
-                reload().and_then(|config| rules_of(&config).map_err(|error| error.to_string()));
-            match rules {
+            match again() {
                 Ok(rules) => {
                     node.reload(rules);
-                    tracing::info!("configuration reloaded: namespaces and token keys");
+                    tracing::info!("reloaded: namespaces, token keys, certificates");
                 }
-                Err(error) => tracing::error!(%error, "configuration not reloaded"),
+                Err(error) => tracing::error!(%error, "not reloaded"),
             }
         }
     }));

@@ -12,12 +12,13 @@ use crate::telemetry::logging::{self, Format, Level, Settings};
 pub fn serve(args: ServeArgs) -> Result<(), CliError> {
     let ServeArgs { config: file, dev, flags } = args;
     let loaded = load(&Sources::of_process(file.clone(), flags.0.clone()), &Disk)?;
-    logging::init(&log_settings(&loaded.config.log))?;
+    let level = logging::init(&log_settings(&loaded.config.log))?;
     announce(&loaded);
     let reload = move || {
         let sources = Sources::of_process(file.clone(), flags.0.clone());
         let loaded = load(&sources, &Disk).map_err(|errors| errors.to_string())?;
         announce(&loaded);
+        level.set(log_settings(&loaded.config.log).level);
         Ok(loaded.config)
     };
     Ok(runtime()?.block_on(crate::server::run(loaded.config, Arc::new(reload), dev))?)
