@@ -18,6 +18,7 @@ BOBOLINK_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
 export BOBOLINK_BIN
 
 NODE_SUITE := tests/thirdparty/node
+BROWSER_SUITE := tests/thirdparty/browser
 PYTHON_SUITE := tests/thirdparty/python
 
 .PHONY: help
@@ -26,15 +27,17 @@ help: ## List the verbs
 
 .PHONY: start
 start: ## Build the gateway and run it for development
+	scripts/setup build
 	cargo build --locked --profile $(PROFILE) --bin bobolink
 	exec $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bobolink serve $(ARGS)
 
 .PHONY: build
 build: ## Build the library, the binary and every test
+	scripts/setup build
 	cargo build --locked --all-targets
 
 .PHONY: test
-test: lint test-rust test-node test-python ## Check the style and run every test
+test: lint test-rust test-node test-browser test-python ## Check the style and run every test
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
@@ -44,6 +47,11 @@ test-rust: ## Run the Rust tests
 test-node: debug-binary ## Run the JavaScript SDK's suite against the gateway
 	scripts/setup node
 	cd $(NODE_SUITE) && npm test --silent
+
+.PHONY: test-browser
+test-browser: debug-binary ## Try the playground in a browser
+	scripts/setup browser
+	cd $(BROWSER_SUITE) && npm test --silent
 
 .PHONY: test-python
 test-python: debug-binary ## Run the Python client's and API client's suite against the gateway
@@ -65,8 +73,8 @@ fmt: ## Format the Rust code
 	cargo fmt
 
 .PHONY: setup
-setup: ## Install what the third-party suites need
-	scripts/setup node python
+setup: ## Install what building and the third-party suites need
+	scripts/setup
 
 .PHONY: bench
 bench: ## Run the benchmarks

@@ -1,9 +1,9 @@
 // Walks a newcomer's first minute through the playground, in a real browser against a real server.
 //
-//   bobolink serve --dev
-//   BASE_URL=http://127.0.0.1:8000 npm test
+//   BOBOLINK_BIN=target/debug/bobolink npm test
 //
-// BASE_URL     where the server answers; required
+// BOBOLINK_BIN the binary to run `serve --dev` of
+// BASE_URL     a server that runs already, in its place
 // SCREENSHOTS  folder for screenshots; none are taken without it
 // CHROMIUM     the browser; /usr/bin/chromium when not set
 
@@ -15,7 +15,10 @@ import { after, before, test } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
-const { BASE_URL, SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
+import { DevGateway } from '../support/dev_gateway.mjs';
+
+const { SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
+let { BASE_URL } = process.env;
 const QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const PATIENCE_MS = 10_000;
@@ -24,14 +27,21 @@ const DESKTOP = { width: 1280, height: 800 };
 const PHONE = { width: 390, height: 844 };
 
 let browser;
+let gateway;
 
 before(async () => {
-  assert.ok(BASE_URL, 'BASE_URL must name a running `bobolink serve --dev`, as http://127.0.0.1:8000');
+  if (!BASE_URL) {
+    gateway = await DevGateway.start();
+    BASE_URL = gateway.url;
+  }
   if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
   browser = await chromium.launch({ executablePath: CHROMIUM, args: QUIET });
 });
 
-after(() => browser?.close());
+after(async () => {
+  await browser?.close();
+  await gateway?.stop();
+});
 
 test('a message is published and comes back with its offset', async (t) => {
   const page = await open(t);
