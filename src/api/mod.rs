@@ -1,6 +1,7 @@
 //! The server API: what the application's backend asks of the gateway.
 //!
-//! Each method stands once, in `commands.rs`, on typed requests and results; a door only reads the one and writes the other. The way of a request: the door checks the key
+//! Each method stands once, in `commands.rs`, on typed requests and results; a door such as
+//! [`http`] only reads the one and writes the other. The way of a request: the door checks the key
 //! and reads a [`Request`], [`Api::call`] measures and dispatches it, the method says it in the
 //! [node](crate::node)'s words, and the door writes the [`Outcome`] or the [`ApiError`].
 //!
@@ -9,12 +10,15 @@
 //! [`ApiMethod`](crate::telemetry::metrics::labels::ApiMethod), its description in
 //! `openapi/openapi.json`.
 
+mod access;
 mod batch;
 mod commands;
 mod error;
+pub mod http;
 mod json;
 pub mod messages;
 mod methods;
+mod stream;
 #[cfg(test)]
 mod testing;
 
@@ -23,6 +27,7 @@ use std::sync::Arc;
 pub use self::batch::{BatchCommand, BatchRequest, MAX_COMMANDS};
 pub use self::error::ApiError;
 pub use self::methods::{Method, Outcome, Request};
+pub use self::stream::StreamError;
 
 use crate::node::Node;
 use crate::telemetry::metrics::labels::{ApiFailure, ApiMethod, ApiProtocol};
