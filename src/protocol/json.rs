@@ -68,19 +68,19 @@ impl From<serde_json::Error> for JsonError {
 }
 
 /// For `skip_serializing_if`: zero, false.
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
 /// Reads `null` as the zero value, as clients of other languages may send it.
-pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// As [`nullable`], for lists, in which single elements may be `null` too.
-pub(super) fn nullable_list<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn nullable_list<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
     let list: Option<Vec<Option<T>>> = Option::deserialize(deserializer)?;
@@ -88,7 +88,7 @@ pub(super) fn nullable_list<'de, D: Deserializer<'de>, T: Deserialize<'de> + Def
 }
 
 /// As [`nullable`], for maps, in which single values may be `null` too.
-pub(super) fn nullable_map<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn nullable_map<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<BTreeMap<String, T>, D::Error> {
     let map: Option<BTreeMap<String, Option<T>>> = Option::deserialize(deserializer)?;
@@ -97,7 +97,7 @@ pub(super) fn nullable_map<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defa
 }
 
 /// Payloads: a JSON value kept as the bytes in which it was written.
-pub(super) mod raw {
+pub(crate) mod raw {
     use super::Bytes;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
     use serde_json::value::RawValue;
