@@ -17,6 +17,7 @@ mod error;
 pub mod http;
 mod json;
 pub mod messages;
+pub mod openapi;
 mod methods;
 mod stream;
 #[cfg(test)]

@@ -186,9 +186,9 @@ pub struct Connect {
     #[prost(bytes = "bytes", tag = "3")]
     #[serde(with = "raw", skip_serializing_if = "Bytes::is_empty")]
     pub data: Bytes,
-    #[prost(btree_map = "string, message", tag = "4")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
-    pub subs: BTreeMap<String, SubscribeResult>,
+    #[prost(message, repeated, tag = "4")]
+    #[serde(with = "subs_by_channel", skip_serializing_if = "Vec::is_empty")]
+    pub subs: Vec<ServerSideSub>,
     #[prost(bool, tag = "5")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub expires: bool,
@@ -260,9 +260,9 @@ pub struct ConnectResult {
     #[prost(bytes = "bytes", tag = "5")]
     #[serde(with = "raw", skip_serializing_if = "Bytes::is_empty")]
     pub data: Bytes,
-    #[prost(btree_map = "string, message", tag = "6")]
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "nullable_map")]
-    pub subs: BTreeMap<String, SubscribeResult>,
+    #[prost(message, repeated, tag = "6")]
+    #[serde(with = "subs_by_channel", skip_serializing_if = "Vec::is_empty")]
+    pub subs: Vec<ServerSideSub>,
     /// Seconds between pings of the server; 0 when it sends none.
     #[prost(uint32, tag = "7")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
@@ -301,6 +301,47 @@ pub struct Dictionary {
     #[prost(string, tag = "3")]
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
     pub data_b64: String,
+}
+
+/// A server-side subscription of a connect result: an entry of a map from channel to result.
+///
+/// Spelled out because prost leaves a default value out of a map's entry, which Protobuf allows and
+/// the JavaScript SDK takes for `null`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ServerSideSub {
+    #[prost(string, tag = "1")]
+    pub channel: String,
+    /// Always there.
+    #[prost(message, optional, tag = "2")]
+    pub result: Option<SubscribeResult>,
+}
+
+/// In JSON the entries are an object.
+mod subs_by_channel {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{ServerSideSub, SubscribeResult};
+
+    pub fn serialize<S: Serializer>(
+        subs: &[ServerSideSub],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(subs.iter().map(|sub| (&sub.channel, &sub.result)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<ServerSideSub>, D::Error> {
+        type Subs = BTreeMap<String, Option<SubscribeResult>>;
+        let subs = Option::<Subs>::deserialize(deserializer)?;
+        let entry = |(channel, result): (String, Option<SubscribeResult>)| ServerSideSub {
+            channel,
+            result: Some(result.unwrap_or_default()),
+        };
+        Ok(subs.unwrap_or_default().into_iter().map(entry).collect())
+    }
 }
 
 /// The subscription is made.

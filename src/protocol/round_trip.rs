@@ -2,6 +2,7 @@
 //! can bring a decoder down.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -93,6 +94,15 @@ sample! {
     ClientInfo { user, client, conn_info, chan_info }
     StreamPosition { offset, epoch }
     FilterNode { op, key, cmp, val, vals, nodes }
+}
+
+impl Sample for ServerSideSub {
+    /// In JSON these are the entries of an object: every channel once, in order.
+    fn sample(rng: &mut TestRng) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let channel = format!("{:010}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self { channel, result: Some(Sample::sample(rng)) }
+    }
 }
 
 impl Sample for Publication {

@@ -4,7 +4,9 @@ use super::*;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::command::Request;
 use crate::protocol::publication::{ClientInfo, StreamPosition};
-use crate::protocol::reply::{HistoryResult, PresenceResult, PublishResult, SubscribeResult};
+use crate::protocol::reply::{
+    ConnectResult, HistoryResult, PresenceResult, PublishResult, ServerSideSub, SubscribeResult,
+};
 
 const BOTH: [Codec; 2] = [Codec::Json, Codec::Protobuf];
 
@@ -268,5 +270,20 @@ fn a_single_message_is_sent_without_copying_it() {
     for codec in BOTH {
         let message = codec.encode_reply(&Reply { id: 1, ..Default::default() }).expect("ok");
         assert_eq!(codec.join(std::slice::from_ref(&message)).as_ptr(), message.as_ptr());
+    }
+}
+
+#[test]
+fn an_empty_result_of_a_server_side_subscription_is_there_in_both_codecs() {
+    let sub = ServerSideSub { channel: "c".into(), result: Some(SubscribeResult::default()) };
+    let connect = ConnectResult { subs: vec![sub], ..Default::default() };
+    let reply = Reply { id: 1, connect: Some(connect), ..Default::default() };
+    assert_eq!(as_json(&reply), r#"{"id":1,"connect":{"subs":{"c":{}}}}"#);
+    // Field 6 of the result: key "c", then a value of length 0 rather than none.
+    let bytes = Codec::Protobuf.encode_reply(&reply).unwrap();
+    assert!(bytes.ends_with(&[0x32, 5, 0x0a, 1, b'c', 0x12, 0]), "{bytes:?}");
+    for codec in [Codec::Json, Codec::Protobuf] {
+        let frame = codec.encode_reply(&reply).unwrap();
+        assert_eq!(codec.replies(frame).next().unwrap().unwrap(), reply);
     }
 }

@@ -15,7 +15,7 @@ use crate::channel::{Channel, permission};
 use crate::node::{Rules, Selection};
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::command::{ConnectRequest, SubscribeRequest};
-use crate::protocol::reply::{ConnectResult, Reply, SubscribeResult};
+use crate::protocol::reply::{ConnectResult, Reply, ServerSideSub};
 use crate::session::establish::{Established, Grant, Ready, Wish, ttl};
 use crate::session::refusal::Refusal;
 use crate::session::subscription::{Origin, Subscriptions};
@@ -209,15 +209,13 @@ async fn make(
     Ok((channel, established))
 }
 
-type Subs = BTreeMap<String, SubscribeResult>;
-
 /// Registers the connection with all that was made for it; from here on the API finds it.
 fn enter(
     session: &Session,
     info: Bytes,
     labels: (ClientName, ClientVersion),
     made: Vec<(Channel, Established)>,
-) -> Result<(Subs, Vec<Ready>), Refusal> {
+) -> Result<(Vec<ServerSideSub>, Vec<Ready>), Refusal> {
     let mut state = session.state.lock();
     if !matches!(*state, State::Authenticating) || session.outbox().is_closing() {
         return Err(Disconnect::CONNECTION_CLOSED.into());
@@ -228,20 +226,20 @@ fn enter(
     session.count_entered(labels);
     let subscriptions = Subscriptions::default();
     let mut connected = Connected { registration, info, subscriptions, labels };
-    let mut subs = Subs::new();
+    let mut subs = Vec::with_capacity(made.len());
     let mut ready = Vec::with_capacity(made.len());
     for (channel, established) in made {
         // Names are unique and were counted already.
         let _ = connected.subscriptions.begin(&channel, usize::MAX);
         let (result, one) = established.commit(&mut connected.subscriptions);
-        subs.insert(channel.to_string(), result);
+        subs.push(ServerSideSub { channel: channel.to_string(), result: Some(result) });
         ready.push(one);
     }
     *state = State::Connected(Box::new(connected));
     Ok((subs, ready))
 }
 
-fn result(session: &Session, subs: Subs, ttl: Option<u32>) -> ConnectResult {
+fn result(session: &Session, subs: Vec<ServerSideSub>, ttl: Option<u32>) -> ConnectResult {
     let client = &session.node.client;
     let pings = !session.traits.native_ping && !client.ping_interval.is_zero();
     ConnectResult {

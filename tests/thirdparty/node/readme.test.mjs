@@ -38,7 +38,7 @@ test('the curl commands publish and read back', async () => {
 test('the JavaScript listens and publishes', async (t) => {
   const snippet = path.join(FOLDER, 'readme-snippet.tmp.mjs');
   const sockets = "import WebSocket from 'ws'; globalThis.WebSocket ??= WebSocket;\n";
-  const goodbye = "\nlobby.on('publication', () => client.disconnect());\nawait lobby.publish('bye');\n";
+  const goodbye = '\nclient.disconnect();\n';
   await writeFile(snippet, sockets + block('javascript') + goodbye);
   t.after(() => rm(snippet));
   const { stdout } = await run(process.execPath, [snippet], { timeout: 20_000 });
