@@ -1,3 +1,5 @@
+//! The `bobolink` program: parses the command line, maps the result to an exit code.
+
 use std::process::ExitCode;
 
 use bobolink::cli::{self, Cli};

@@ -1,6 +1,8 @@
-//! See `src/protocol/fuzzed.rs`.
+//! See `tests/it/fuzzed.rs`.
 #![no_main]
 
-use bobolink::protocol::fuzzed;
+#[path = "../../tests/it/fuzzed.rs"]
+#[allow(dead_code, reason = "each target uses its own function")]
+mod fuzzed;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzed::protobuf_commands(input));

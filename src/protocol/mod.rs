@@ -17,7 +17,6 @@ mod decimal;
 mod redact;
 
 #[cfg(any(test, fuzzing))]
-pub mod fuzzed;
 #[cfg(test)]
 mod round_trip;
 

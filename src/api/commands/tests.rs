@@ -1,3 +1,5 @@
+//! What each method does, on a node with the memory broker.
+
 use std::time::Duration;
 
 use tokio::time::timeout;

@@ -1,3 +1,5 @@
+//! The HTTP surface: keys, statuses, bodies.
+
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::server::conn::http1;

@@ -1,3 +1,5 @@
+//! What requests may look like, and what results do look like.
+
 use super::*;
 
 fn read<'a, T: Deserialize<'a>>(json: &'a str) -> T {

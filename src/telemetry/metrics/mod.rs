@@ -237,7 +237,8 @@ impl Metrics {
 impl Default for Metrics {
     /// Metrics under the prefix `bobolink`.
     fn default() -> Self {
-        Self::new("bobolink").expect("every declared name is valid, as the tests of this file see")
+        // Cannot fail: every declared name is valid, as the tests of this file see.
+        Self::new("bobolink").expect("declared names are valid")
     }
 }
 

@@ -5,12 +5,17 @@
 //! here, a file in `fuzz/fuzz_targets/`, an entry in `fuzz/Cargo.toml`, a folder in `fuzz/corpus/`.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll, Waker};
 
+use bobolink::auth::{TokenSettings, TokenVerifier, unverified_payload};
+use bobolink::channel::{Actor, Namespaces, permission};
+use bobolink::config::{ChannelConfig, ChannelOptions, Namespace};
+use bobolink::protocol::filter::FilterNode;
+use bobolink::protocol::frame::Codec;
+use bobolink::protocol::{delta, json};
 use bytes::Bytes;
-
-use super::filter::FilterNode;
-use super::frame::Codec;
-use super::{delta, json};
 
 /// A frame of a JSON client: what can be read can be written, and comes out the same ever after.
 pub fn json_commands(frame: &[u8]) {
@@ -60,6 +65,68 @@ pub fn filter(input: &[u8]) {
     // At the limits of depth and size there is no room for one node more.
     if let Ok(not) = not.compile() {
         assert_ne!(filter.matches(&tags), not.matches(&tags));
+    }
+}
+
+/// A token of anyone's making: an answer, and no acceptance of what was not signed.
+pub fn token(input: &[u8]) {
+    /// Unix seconds.
+    const NOW: i64 = 1_700_000_000;
+    static CHECKING: LazyLock<TokenVerifier> = LazyLock::new(|| verifier(false));
+    /// Gets past the signature, to the claims.
+    static TRUSTING: LazyLock<TokenVerifier> = LazyLock::new(|| verifier(true));
+
+    let token = &*String::from_utf8_lossy(input);
+    assert!(at_once(CHECKING.verify_connect(token, NOW)).is_err());
+    assert!(at_once(CHECKING.verify_subscribe(token, NOW)).is_err());
+    let _ = at_once(TRUSTING.verify_connect(token, NOW));
+    let _ = at_once(TRUSTING.verify_subscribe(token, NOW));
+    let _ = unverified_payload(token);
+}
+
+/// A channel and a user: names have an answer, and an anonymous user is in no list.
+pub fn channel(input: &[u8]) {
+    static NAMESPACES: LazyLock<Namespaces> = LazyLock::new(|| {
+        let options =
+            ChannelOptions { allow_user_limited_channels: true, ..ChannelOptions::default() };
+        let namespace = Namespace { name: "chat".into(), options: options.clone() };
+        Namespaces::new(&ChannelConfig {
+            without_namespace: options,
+            namespaces: vec![namespace],
+            ..ChannelConfig::default()
+        })
+        .expect("the configuration is good")
+    });
+
+    let text = String::from_utf8_lossy(input);
+    let (channel, user) = text.split_once('\n').unwrap_or((&text, ""));
+    let _ = NAMESPACES.check_name(channel);
+    let Some(rules) = NAMESPACES.resolve(channel) else { return };
+    let listed = |user| {
+        let actor = Actor { user, subscribed: false, insecure: false };
+        let granted = permission::subscribe(&NAMESPACES, channel, &rules, &actor).is_ok();
+        assert!(!permission::wish(&NAMESPACES, channel, &rules, &actor) || granted);
+        granted
+    };
+    assert!(!listed(""), "{channel:?} takes anyone in");
+    assert!(!listed(user) || channel.contains(user));
+}
+
+fn verifier(insecure_skip_token_signature_verify: bool) -> TokenVerifier {
+    TokenVerifier::new(TokenSettings {
+        // Random, so that no input is signed with it.
+        hmac_secret_key: "b6d1f5a09c3e4b27a8e0d4c7915f2e63".into(),
+        insecure_skip_token_signature_verify,
+        ..TokenSettings::default()
+    })
+    .expect("the settings are good")
+}
+
+/// With keys from the settings nothing is waited for.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("verification waits without a key set"),
     }
 }
 
@@ -120,5 +187,5 @@ mod tests {
         };
     }
 
-    corpus_tests! { json_commands protobuf_commands delta_apply filter }
+    corpus_tests! { json_commands protobuf_commands delta_apply filter token channel }
 }
