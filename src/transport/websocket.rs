@@ -68,6 +68,7 @@ pub async fn serve(
         write_timeout: settings.write_timeout,
         unwritten: VecDeque::new(),
         flushing: false,
+        owes_pong: false,
         stuck: None,
         work: None,
         chores: None,
@@ -84,6 +85,9 @@ struct Connection {
     unwritten: VecDeque<Bytes>,
     /// Something was handed to the stream and is not in the socket yet.
     flushing: bool,
+    /// The stream has queued a pong. Nothing is read before it is in the socket: a client that pings
+    /// and does not read would have its pongs pile up.
+    owes_pong: bool,
     /// Runs while a write is stuck.
     stuck: Option<Pin<Box<Sleep>>>,
     /// The commands of the last frame, until they are done.
@@ -167,6 +171,7 @@ impl Connection {
         }
         match &mut self.work {
             Some(work) => work.as_mut().poll(cx).map(Event::Worked),
+            None if self.owes_pong => Poll::Pending,
             None => Pin::new(&mut self.stream).poll_next(cx).map(Event::Incoming),
         }
     }
@@ -195,7 +200,8 @@ impl Connection {
             Message::Binary(bytes) => self.work = Some(self.session.on_frame(bytes)),
             Message::Pong(_) => self.session.heard(),
             Message::Close(_) => return Some(End::Gone(Disconnect::CONNECTION_CLOSED)),
-            Message::Ping(_) | Message::Frame(_) => {}
+            Message::Ping(_) => (self.flushing, self.owes_pong) = (true, true),
+            Message::Frame(_) => {}
         }
         None
     }
@@ -210,7 +216,7 @@ impl Connection {
         }
         if self.flushing {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.flushing = false;
+            (self.flushing, self.owes_pong) = (false, false);
             self.stuck = None;
         }
         Poll::Ready(Ok(()))
