@@ -207,6 +207,8 @@ fn reload_when_asked(node: &Arc<Node>, lifecycle: &Lifecycle, reload: Reload) {
 /// the other nodes in one moment.
 fn drain(node: &Arc<Node>, window: Duration) {
     node.begin_drain();
+    // Those that have not authenticated stand in no registry; they leave at once.
+    node.wheel.ring_all();
     let connections = node.hub.connections.all();
     let count = connections.len().max(1) as f64;
     tracing::info!(connections = connections.len(), "draining");
