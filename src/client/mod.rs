@@ -46,7 +46,7 @@ pub struct Client<S = TcpStream> {
     /// The rest of the frame that is being read.
     replies: Option<Replies>,
     /// Pushes that came while something else was waited for.
-    pushes: VecDeque<Push>,
+    pushes: VecDeque<Box<Push>>,
     max_pushes: usize,
     closed: Option<Close>,
 }
@@ -55,8 +55,8 @@ pub struct Client<S = TcpStream> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// The answer to a command.
-    Reply(Reply),
-    Push(Push),
+    Reply(Box<Reply>),
+    Push(Box<Push>),
     /// The server wants to know whether the client is alive. Answered already, unless the endpoint
     /// says not to.
     Ping,
@@ -271,13 +271,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// If the connection closes, a reply comes in the place of a push, or nothing in time.
     pub async fn push(&mut self, within: Duration) -> Result<Push, Error> {
         if let Some(push) = self.pushes.pop_front() {
-            return Ok(push);
+            return Ok(*push);
         }
         let waiting = async {
             loop {
                 match self.read().await? {
-                    Incoming::Push(push) => return Ok(push),
-                    Incoming::Reply(reply) => return Err(Error::Unexpected(Box::new(reply))),
+                    Incoming::Push(push) => return Ok(*push),
+                    Incoming::Reply(reply) => return Err(Error::Unexpected(reply)),
                     Incoming::Ping | Incoming::NativePing => {}
                     Incoming::Closed(close) => return Err(Error::Closed(close)),
                 }
@@ -346,7 +346,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn next_reply(&mut self) -> Result<Reply, Error> {
         loop {
             match self.read().await? {
-                Incoming::Reply(reply) => return Ok(reply),
+                Incoming::Reply(reply) => return Ok(*reply),
                 Incoming::Push(_) if self.pushes.len() >= self.max_pushes => {
                     return Err(Error::TooManyPushes(self.max_pushes));
                 }
@@ -397,10 +397,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     async fn sort(&mut self, reply: Reply) -> Result<Incoming, Error> {
         if reply.id > 0 {
-            return Ok(Incoming::Reply(reply));
+            return Ok(Incoming::Reply(Box::new(reply)));
         }
         match reply.push {
-            Some(push) => Ok(Incoming::Push(push)),
+            Some(push) => Ok(Incoming::Push(Box::new(push))),
             None if reply == Reply::default() => {
                 if self.answers_pings {
                     // What cannot be written shows at the next read.
