@@ -95,9 +95,10 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
         dev.greet(listener.local_addr());
     }
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
-    lifecycle.tracker.spawn(listener.serve(serving));
     reload_when_asked(&node, &lifecycle, reload);
+    // Before it is said that the port listens, for those who wait for that.
     health.enter(Phase::Ready);
+    lifecycle.tracker.spawn(listener.serve(serving));
 
     lifecycle.soft.cancelled().await;
     health.enter(Phase::Draining);

@@ -62,8 +62,10 @@ impl WebSocketEndpoint {
         self.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             if let Ok((socket, early)) = into_socket(upgraded) {
-                let serving = websocket::serve(socket, early, session, settings);
-                hard.run_until_cancelled(serving).await;
+                tokio::select! {
+                    () = websocket::serve(socket, early, session, settings) => {}
+                    () = hard.cancelled() => {}
+                }
             }
             drop::<Permit>(permit);
         });

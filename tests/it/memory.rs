@@ -6,7 +6,7 @@ use futures_util::stream;
 
 use crate::support::{OPEN, Server};
 
-/// Bytes of resident memory per connection; the target of the optimised build is half of it.
+/// Bytes of resident memory per connection, in the server's process.
 const MOST: u64 = 8 * 1_024;
 /// Connections made before the first look, so that what is allocated once is there.
 const FIRST: usize = 200;
