@@ -12,6 +12,8 @@
 //! 8. [`api`] and [`transport`]: the ways in.
 //! 9. [`server`]: puts the parts together; [`cli`] starts it.
 //!
+//! Beside them, [`client`] speaks the protocol from the other end, over [`protocol`] alone.
+//!
 //! [`time`], [`lifecycle`] and [`telemetry`] serve all layers.
 
 pub mod lifecycle;
@@ -30,4 +32,5 @@ pub mod session;
 pub mod api;
 pub mod transport;
 pub mod server;
+pub mod client;
 pub mod cli;

@@ -92,9 +92,10 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     }
     let tls = certificates.external.clone();
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
-    lifecycle.tracker.spawn(listener.serve(serving));
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
+    // Before it is said that the port listens, for those who wait for that.
     health.enter(Phase::Ready);
+    lifecycle.tracker.spawn(listener.serve(serving));
 
     lifecycle.soft.cancelled().await;
     health.enter(Phase::Draining);
@@ -206,6 +207,8 @@ fn reload_when_asked(
 /// the other nodes in one moment.
 fn drain(node: &Arc<Node>, window: Duration) {
     node.begin_drain();
+    // Those that have not authenticated stand in no registry; they leave at once.
+    node.wheel.ring_all();
     let connections = node.hub.connections.all();
     let count = connections.len().max(1) as f64;
     tracing::info!(connections = connections.len(), "draining");

@@ -39,15 +39,26 @@ impl Wheel {
             let later = slots.split_off(&(self.slot(now) + 1));
             std::mem::replace(&mut *slots, later)
         };
-        for connection in due.into_values().flatten() {
-            if let Some(connection) = connection.upgrade() {
-                connection.outbox.ring();
-            }
-        }
+        ring(due.into_values().flatten());
+    }
+
+    /// Rings every connection that waits for a deadline, for news that concerns them all. Their
+    /// deadlines stay.
+    pub fn ring_all(&self) {
+        let all: Vec<_> = self.slots.lock().values().flatten().cloned().collect();
+        ring(all);
     }
 
     fn slot(&self, at: Instant) -> u64 {
         (at.saturating_duration_since(self.origin).as_millis() / TURN.as_millis()) as u64
+    }
+}
+
+fn ring(connections: impl IntoIterator<Item = Weak<Connection>>) {
+    for connection in connections {
+        if let Some(connection) = connection.upgrade() {
+            connection.outbox.ring();
+        }
     }
 }
 
@@ -83,5 +94,22 @@ mod tests {
 
         wheel.turn(clock.now());
         assert!(!rung(&connection));
+    }
+
+    #[test]
+    fn ringing_all_keeps_the_deadlines() {
+        let clock = Clock::manual(0);
+        let wheel = Wheel::new(clock.now());
+        let connection = Connection::new(Uuid::new_v4(), Codec::Json, Outbox::new(1_024));
+        wheel.schedule(clock.now() + Duration::from_secs(1), &connection);
+        let rung = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            connection.outbox.poll_drain(&mut cx, Wanted::ALL).is_ready()
+        };
+        wheel.ring_all();
+        assert!(rung() && !rung());
+        clock.advance(Duration::from_secs(1) + TURN);
+        wheel.turn(clock.now());
+        assert!(rung());
     }
 }

@@ -93,6 +93,7 @@ fn websocket(
             write_timeout: config.websocket.write_timeout,
         },
         tracker: lifecycle.tracker.clone(),
+        hard: lifecycle.hard.clone(),
         user_header,
     });
     Ok(handler(move |request, _| {

@@ -130,6 +130,10 @@ impl Session {
 
     /// Does what is due; `true` if the transport is to send a native ping.
     pub fn on_ring(self: &Arc<Self>) -> bool {
+        if self.node.is_draining() && matches!(*self.state.lock(), State::Connecting) {
+            self.connection.outbox.close(Disconnect::SHUTDOWN);
+            return false;
+        }
         let now = self.node.clock.now();
         let mut native_ping = false;
         loop {

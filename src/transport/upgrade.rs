@@ -11,6 +11,7 @@ use hyper::header::{
 };
 use hyper::{Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits::{ConnectionLimits, Permit};
@@ -33,6 +34,8 @@ pub struct WebSocketEndpoint {
     pub settings: WebSocketSettings,
     /// Counts the connections, from the upgrade to their end.
     pub tracker: TaskTracker,
+    /// Ends every connection at once.
+    pub hard: CancellationToken,
     /// The header in which a trusted proxy tells the user, if there is one.
     pub user_header: Option<HeaderName>,
 }
@@ -54,12 +57,15 @@ impl WebSocketEndpoint {
             header_user: self.header_user(request.headers()),
         };
         let session = Session::open(&self.node, codec, traits);
-        let settings = self.settings;
+        let (settings, hard) = (self.settings, self.hard.clone());
         let upgrade = hyper::upgrade::on(&mut request);
         self.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             if let Ok((socket, early)) = into_socket(upgraded) {
-                websocket::serve(socket, early, session, settings).await;
+                tokio::select! {
+                    () = websocket::serve(socket, early, session, settings) => {}
+                    () = hard.cancelled() => {}
+                }
             }
             drop::<Permit>(permit);
         });
@@ -70,6 +76,9 @@ impl WebSocketEndpoint {
         if !self.origins.allow(headers) {
             let what = "the origin is not in client.allowed_origins\n";
             return Err(Box::new(text(StatusCode::FORBIDDEN, what)));
+        }
+        if self.node.is_draining() {
+            return Err(Box::new(text(StatusCode::SERVICE_UNAVAILABLE, "the node is stopping\n")));
         }
         self.limits.admit(self.node.clock.now()).map_err(|refused| {
             self.node.metrics.node.connection_limit.inc();

@@ -23,6 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
+use super::counted::Counted;
 use super::socket::Socket;
 use crate::hub::{Drained, Wanted};
 use crate::protocol::codes::Disconnect;
@@ -37,7 +38,8 @@ const WRITE_BUFFER: usize = 16 * 1_024;
 const MESSAGES_PER_FRAME: usize = 16;
 /// Bytes of a reason: a control frame holds 125, the code takes two.
 const MAX_REASON: usize = 123;
-/// How long a client may take to close its side after the close frame.
+/// How long a client may take to receive what is left and the close frame, and then again to close
+/// its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Limits of one connection.
@@ -45,7 +47,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct WebSocketSettings {
     /// Bytes of one incoming message; a larger one closes with 1009.
     pub message_size_limit: usize,
-    /// How long a write may be stuck before the connection is given up.
+    /// How long a write may be stuck, without one byte that goes out, before the connection is given
+    /// up; zero for no limit.
     pub write_timeout: Duration,
 }
 
@@ -61,15 +64,20 @@ pub async fn serve(
         .write_buffer_size(WRITE_BUFFER)
         .max_message_size(Some(settings.message_size_limit))
         .max_frame_size(Some(settings.message_size_limit));
-    let stream =
-        WebSocketStream::from_partially_read(socket, early.into(), Role::Server, Some(config))
-            .await;
+    let stream = WebSocketStream::from_partially_read(
+        Counted::new(socket),
+        early.into(),
+        Role::Server,
+        Some(config),
+    )
+    .await;
     let mut connection = Connection {
         stream,
         session,
         write_timeout: settings.write_timeout,
         unwritten: VecDeque::new(),
         flushing: false,
+        owes_pong: false,
         stuck: None,
         work: None,
         chores: None,
@@ -79,19 +87,28 @@ pub async fn serve(
 }
 
 struct Connection {
-    stream: WebSocketStream<Socket>,
+    stream: WebSocketStream<Counted<Socket>>,
     session: Arc<Session>,
     write_timeout: Duration,
     /// Messages taken from the outbox.
     unwritten: VecDeque<Bytes>,
     /// Something was handed to the stream and is not in the socket yet.
     flushing: bool,
-    /// Runs while a write is stuck.
-    stuck: Option<Pin<Box<Sleep>>>,
+    /// The stream has queued a pong. Nothing is read before it is in the socket: a client that pings
+    /// and does not read would have its pongs pile up.
+    owes_pong: bool,
+    /// There while not everything could be written at once.
+    stuck: Option<Box<Stuck>>,
     /// The commands of the last frame, until they are done.
     work: Option<BoxFuture<'static, Flow>>,
     /// What signals asked for, until it is done.
     chores: Option<BoxFuture<'static, ()>>,
+}
+
+/// How far a write had come when it last did.
+struct Stuck {
+    written: u64,
+    limit: Pin<Box<Sleep>>,
 }
 
 /// Why the loop ended.
@@ -169,6 +186,7 @@ impl Connection {
         }
         match &mut self.work {
             Some(work) => work.as_mut().poll(cx).map(Event::Worked),
+            None if self.owes_pong => Poll::Pending,
             None => Pin::new(&mut self.stream).poll_next(cx).map(Event::Incoming),
         }
     }
@@ -197,7 +215,8 @@ impl Connection {
             Message::Binary(bytes) => self.work = Some(self.session.on_frame(bytes)),
             Message::Pong(_) => self.session.heard(),
             Message::Close(_) => return Some(End::Gone(Disconnect::CONNECTION_CLOSED)),
-            Message::Ping(_) | Message::Frame(_) => {}
+            Message::Ping(_) => (self.flushing, self.owes_pong) = (true, true),
+            Message::Frame(_) => {}
         }
         None
     }
@@ -212,16 +231,26 @@ impl Connection {
         }
         if self.flushing {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.flushing = false;
+            (self.flushing, self.owes_pong) = (false, false);
             self.stuck = None;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the write has been stuck for too long.
+    /// Ready when nothing could be written for too long. A slow client gets the time it needs: what
+    /// it may leave waiting is bounded by its queue.
     fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.write_timeout.is_zero() {
+            return Poll::Pending;
+        }
+        let written = self.stream.get_ref().written();
         let limit = self.write_timeout;
-        self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit))).as_mut().poll(cx)
+        let anew = || Stuck { written, limit: Box::pin(tokio::time::sleep(limit)) };
+        let stuck = self.stuck.get_or_insert_with(|| Box::new(anew()));
+        if stuck.written != written {
+            **stuck = anew();
+        }
+        stuck.limit.as_mut().poll(cx)
     }
 
     /// Says goodbye as `end` asks, closes the socket, then undoes what the session had.
@@ -249,11 +278,10 @@ impl Connection {
             End::Refused | End::Gone(_) => Some(None),
         };
         let refused = matches!(end, End::Refused);
-        if let Some(frame) = frame {
-            let limit = self.write_timeout;
-            if timeout(limit, self.say(frame)).await.is_ok_and(|said| said.is_ok()) {
-                let _ = timeout(CLOSE_TIMEOUT, self.linger(refused)).await;
-            }
+        if let Some(frame) = frame
+            && timeout(CLOSE_TIMEOUT, self.say(frame)).await.is_ok_and(|said| said.is_ok())
+        {
+            let _ = timeout(CLOSE_TIMEOUT, self.linger(refused)).await;
         }
         let Self { stream, session, work, chores, .. } = self;
         drop(stream);
@@ -281,7 +309,15 @@ impl Connection {
     /// see why.
     async fn linger(&mut self, refused: bool) {
         if refused {
-            while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await {}
+            while let Some(Ok(message)) =
+                poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await
+            {
+                // As long as the client is read, its pongs must go out too.
+                self.flushing = matches!(message, Message::Ping(_));
+                if poll_fn(|cx| self.poll_write(cx)).await.is_err() {
+                    return;
+                }
+            }
             return;
         }
         let socket = self.stream.get_mut();

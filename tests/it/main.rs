@@ -1,7 +1,15 @@
 //! The integration tests, one binary: linking it once is what keeps a test run short.
 
 mod ci;
+mod dev;
 mod fuzzed;
+mod hostile;
 mod layers;
+mod memory;
+mod shutdown;
+mod slow;
 mod source;
+mod support;
 mod tidy;
+mod tls;
+mod websocket;

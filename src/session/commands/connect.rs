@@ -62,6 +62,10 @@ pub async fn connect(
     }
     session.deadlines.lock().connected(session.node.clock.now(), &session.rhythm());
     session.expire_after(expire_at);
+    if session.node.is_draining() {
+        // It may have entered the registry after the drain went through it.
+        session.outbox().close(Disconnect::SHUTDOWN);
+    }
     Ok(None)
 }
 

@@ -1,0 +1,141 @@
+//! What is open with `--dev`, and shut without it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use bobolink::client::{Client, Error};
+use hyper::Method;
+use hyper::header::CONTENT_TYPE;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::support::{SOON, Server, get, http, token};
+
+/// No settings but the port: what a user has who starts the program for the first time.
+const NOTHING: &str = "http_server.address = \"\"\nclient.token.hmac_secret_key = \"\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_dev_everything_is_shut() {
+    let server = Server::start("").await;
+    let address = server.address();
+    assert_eq!(get(address, "/").await.status, 404);
+    assert_eq!(ask_for_token(address).await.status, 404);
+    for path in ["/health", "/metrics", "/swagger/", "/playground/client.js"] {
+        assert_eq!(get(address, path).await.status, 404, "{path}");
+    }
+    assert_eq!(http(address, Method::POST, "/api/info", &[], "{}").await.status, 404);
+    let off = |line: &Value| {
+        line["message"].as_str().is_some_and(|message| message.contains("server API is off"))
+    };
+    let line = server.log().wait_for(off).await;
+    assert_eq!(line["level"], "WARN");
+    assert!(line["message"].as_str().is_some_and(|message| message.contains("http_api.key")));
+    assert!(!server.folder().join(".bobolink").exists());
+
+    let from_a_page = server.endpoint().origin("http://localhost:8000").expect("an origin");
+    let refused = Client::open(&from_a_page).await;
+    assert!(matches!(refused, Err(Error::Status(status)) if status == 403), "{refused:?}");
+    let refused = server.open().await.connect("").await;
+    assert!(matches!(refused, Err(Error::Closed(close)) if close.code == Some(3501)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_dev_no_channel_can_be_used() {
+    let server = Server::start("").await;
+    let mut client = server.connected("ann").await;
+    let refusal = |refused: Result<(), Error>| match refused {
+        Err(Error::Refused(error)) => error.code,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refusal(client.subscribe("news").await.map(drop)), 103);
+    assert_eq!(refusal(client.subscribe("dev:news").await.map(drop)), 102);
+    assert_eq!(refusal(client.publish("news", "{}").await), 103);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_a_page_gets_a_token_and_connects() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    let address = server.address();
+    let page = get(address, "/").await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.headers[CONTENT_TYPE], "text/html; charset=utf-8");
+    let policy = page.headers["content-security-policy"].to_str().expect("text");
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    for path in ["/playground/client.js", "/health/ready", "/metrics", "/swagger/"] {
+        assert_eq!(get(address, path).await.status, 200, "{path}");
+    }
+
+    let answer = ask_for_token(address).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let token = answer["token"].as_str().expect("a token");
+    for host in ["127.0.0.1", "localhost"] {
+        let origin = format!("http://{host}:{}", address.port());
+        let endpoint = server.endpoint().origin(&origin).expect("an origin");
+        let mut client = Client::open(&endpoint).await.expect("its own page may connect");
+        client.connect(token).await.expect("connected");
+        client.subscribe("dev:room").await.expect("subscribed");
+        client.publish("dev:room", "{\"hello\":1}").await.expect("published");
+        let (channel, publication) = client.publication(SOON).await.expect("the publication");
+        assert_eq!((channel.as_str(), &publication.data[..]), ("dev:room", &b"{\"hello\":1}"[..]));
+        assert_eq!(publication.info.expect("its publisher").user, "ada");
+    }
+    let elsewhere = server.endpoint().origin("http://example.org").expect("an origin");
+    let refused = Client::open(&elsewhere).await;
+    assert!(matches!(refused, Err(Error::Status(status)) if status == 403), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_a_wrong_request_for_a_token_is_told_what_is_expected() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    let wrong = http(server.address(), Method::POST, "/dev/token", &[], "{}").await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("{\"user\": \"name\"}"), "{}", wrong.body);
+    let large = "x".repeat(10_000);
+    let large = http(server.address(), Method::POST, "/dev/token", &[], &large).await;
+    assert_eq!(large.status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_secrets_are_kept_for_their_owner_alone_and_never_logged() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    let folder = server.folder().join(".bobolink");
+    let file = folder.join("dev-secrets.json");
+    let mode = |path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+    let ignored = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/.gitignore"));
+    assert!(ignored.expect("a file").lines().any(|line| line == ".bobolink/"));
+
+    let kept: Value = serde_json::from_slice(&fs::read(&file).expect("a file")).expect("JSON");
+    let log = server.log().lines().join("\n");
+    for secret in ["token_hmac_secret_key", "api_key"] {
+        let secret = kept[secret].as_str().expect("a secret");
+        assert!(secret.len() >= 32, "{} letters", secret.len());
+        assert!(!log.contains(secret));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_the_port_is_open_to_this_machine_only() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    assert!(server.address().ip().is_loopback());
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], server.address().port()));
+    assert!(TcpStream::connect(elsewhere).await.is_err(), "it listens on all addresses");
+
+    let settings = NOTHING.replace("address = \"\"", "address = \"0.0.0.0\"");
+    let (status, told) = Server::fails_to_start(&settings, &["--dev"]).await;
+    assert!(!status.success());
+    assert!(told.contains("--dev") && told.contains("http_server.address"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_a_key_of_the_settings_is_used_where_there_is_one() {
+    let server = Server::start_with("http_server.address = \"\"\n", &["--dev"]).await;
+    let mut client = server.open().await;
+    client.connect(&token("ann")).await.expect("connected");
+}
+
+async fn ask_for_token(address: SocketAddr) -> crate::support::Answer {
+    http(address, Method::POST, "/dev/token", &[], "{\"user\":\"ada\"}").await
+}

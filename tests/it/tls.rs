@@ -1,0 +1,95 @@
+//! TLS on the port for clients, and the internal port with what is for operators.
+
+use std::sync::Arc;
+
+use bobolink::client::{Client, Endpoint};
+use hyper::Method;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::support::{OPEN, SOON, Server, get, http, token};
+
+const OPERATORS: &str = "
+http_server.internal_port = 0
+health.enabled = true
+prometheus.enabled = true
+http_api.key = \"an-api-key\"
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_connects_over_tls_and_only_so() {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (cert_pem, key_pem) = (cert.pem(), signing_key.serialize_pem());
+    let server = Server::start(&format!(
+        "{OPEN}{OPERATORS}http_server.tls_external = true\n\
+         [http_server.tls]\nenabled = true\n\
+         cert_pem = \"\"\"{cert_pem}\"\"\"\nkey_pem = \"\"\"{key_pem}\"\"\"\n"
+    ))
+    .await;
+    let address = format!("wss://localhost:{}/connection/websocket", server.address().port());
+    let endpoint = Endpoint::new(&address).expect("an address");
+    for endpoint in [endpoint.clone(), endpoint.protobuf()] {
+        let stream = secured(&server, cert.der()).await;
+        let mut client = Client::open_on(stream, &endpoint).await.expect("a WebSocket");
+        client.connect(&token("ann")).await.expect("connected");
+        client.subscribe("news").await.expect("subscribed");
+        // Larger than a record of TLS, and than the server's buffers.
+        let data = format!("\"{}\"", "x".repeat(60_000));
+        client.publish("news", data.clone()).await.expect("published");
+        assert_eq!(client.publication(SOON).await.expect("the publication").1.data, data);
+        client.close().await.expect("closed");
+    }
+
+    let mut plain = TcpStream::connect(server.address()).await.expect("a connection");
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "plain HTTP is answered on the TLS port");
+
+    let internal = server.address_of("internal").await;
+    assert_eq!(get(internal, "/health").await.status, 200, "tls_external: this one is plain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_internal_port_has_what_is_for_operators_and_the_main_port_has_not() {
+    let server = Server::start(&format!("{OPERATORS}swagger.enabled = true\n")).await;
+    let internal = server.address_of("internal").await;
+    for path in ["/health", "/health/live", "/health/ready", "/metrics", "/swagger/"] {
+        assert_eq!(get(internal, path).await.status, 200, "{path}");
+        assert_eq!(get(server.address(), path).await.status, 404, "{path}");
+    }
+    let key = [("x-api-key", "an-api-key")];
+    let info = async |address| http(address, Method::POST, "/api/info", &key, "{}").await.status;
+    assert_eq!(info(internal).await, 200);
+    assert_eq!(info(server.address()).await, 404);
+    assert_eq!(get(internal, "/connection/websocket").await.status, 404);
+    server.connected("ann").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_internal_port_all_is_on_the_main_one() {
+    let server = Server::start("health.enabled = true\nprometheus.enabled = true\n").await;
+    for path in ["/health", "/metrics"] {
+        assert_eq!(get(server.address(), path).await.status, 200, "{path}");
+    }
+}
+
+async fn secured(server: &Server, root: &CertificateDer<'static>) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root.clone()).expect("a root");
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.address()).await.expect("a connection");
+    let name = ServerName::try_from("localhost").expect("a name");
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS")
+}
