@@ -35,9 +35,7 @@ pub async fn subscribe(
     let reply = Reply { id, subscribe: Some(established.result.clone()), ..Reply::default() };
     let message =
         session.codec().encode_reply(&reply).map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
-    if let Some((_, ready)) = slot.commit(established) {
-        session.go_live(ready, Some(message)).await;
-    }
+    slot.go_live(established, message).await;
     Ok(None)
 }
 
