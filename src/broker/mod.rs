@@ -20,6 +20,9 @@ use crate::protocol::publication::{ClientInfo, Publication};
 pub enum Broker {
     /// Everything in this process; lost with it.
     Memory(MemoryBroker),
+    /// The same, but every call gives way to others before and after, as one over a network does.
+    #[cfg(test)]
+    Yielding(MemoryBroker),
 }
 
 /// How a publication is to be treated.
@@ -90,6 +93,10 @@ impl Broker {
     ) -> Result<Published, BrokerError> {
         match self {
             Self::Memory(broker) => Ok(broker.publish(channel, publication, options)),
+            #[cfg(test)]
+            Self::Yielding(broker) => {
+                Ok(yielding(|| broker.publish(channel, publication, options)).await)
+            }
         }
     }
 
@@ -97,6 +104,8 @@ impl Broker {
     pub async fn publish_join(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.publish_join(channel, info),
+            #[cfg(test)]
+            Self::Yielding(broker) => yielding(|| broker.publish_join(channel, info)).await,
         }
         Ok(())
     }
@@ -105,6 +114,8 @@ impl Broker {
     pub async fn publish_leave(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.publish_leave(channel, info),
+            #[cfg(test)]
+            Self::Yielding(broker) => yielding(|| broker.publish_leave(channel, info)).await,
         }
         Ok(())
     }
@@ -118,6 +129,8 @@ impl Broker {
     ) -> Result<History, BrokerError> {
         match self {
             Self::Memory(broker) => broker.history(channel, range, meta_ttl),
+            #[cfg(test)]
+            Self::Yielding(broker) => yielding(|| broker.history(channel, range, meta_ttl)).await,
         }
     }
 
@@ -125,6 +138,8 @@ impl Broker {
     pub async fn remove_history(&self, channel: &str) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.remove_history(channel),
+            #[cfg(test)]
+            Self::Yielding(broker) => yielding(|| broker.remove_history(channel)).await,
         }
         Ok(())
     }
@@ -133,6 +148,11 @@ impl Broker {
     pub async fn subscribe(&self, _channel: &str) -> Result<(), BrokerError> {
         match self {
             Self::Memory(_) => Ok(()),
+            #[cfg(test)]
+            Self::Yielding(_) => {
+                yielding(|| ()).await;
+                Ok(())
+            }
         }
     }
 
@@ -140,9 +160,20 @@ impl Broker {
     pub fn sweep(&self) {
         match self {
             Self::Memory(broker) => broker.sweep(),
+            #[cfg(test)]
+            Self::Yielding(broker) => broker.sweep(),
         }
     }
 }
 
 /// A publication as streams share it.
 pub type SharedPublication = Arc<Publication>;
+
+/// Does it in the middle of giving way.
+#[cfg(test)]
+async fn yielding<T>(call: impl FnOnce() -> T) -> T {
+    tokio::task::yield_now().await;
+    let answer = call();
+    tokio::task::yield_now().await;
+    answer
+}

@@ -57,6 +57,7 @@ pub struct Position {
 /// A subscription's delivery state.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub key: SubscriptionKey,
     pub connection: Arc<Connection>,
     delivery: Delivery,
     phase: Phase,
@@ -76,8 +77,13 @@ enum Phase {
 }
 
 impl Entry {
-    pub fn buffering(connection: Arc<Connection>, delivery: Delivery) -> Self {
+    pub fn buffering(
+        key: SubscriptionKey,
+        connection: Arc<Connection>,
+        delivery: Delivery,
+    ) -> Self {
         Self {
+            key,
             connection,
             delivery,
             phase: Phase::Buffering(Vec::new()),
@@ -88,24 +94,17 @@ impl Entry {
     }
 
     /// Starts delivery at `start`, beginning with what was buffered.
-    pub fn go_live(
-        &mut self,
-        channel: &Channel,
-        key: SubscriptionKey,
-        channel_id: i64,
-        start: Start,
-        now_ms: i64,
-    ) {
+    pub fn go_live(&mut self, channel: &Channel, channel_id: i64, start: Start, now_ms: i64) {
         self.position = start.position;
         self.holds_base = start.holds_base;
         self.confirmed_ms = now_ms;
         let Phase::Buffering(waiting) = mem::replace(&mut self.phase, Phase::Live) else { return };
         if waiting.len() >= MAX_BUFFERED {
-            self.lose(channel, key);
+            self.lose(channel);
         }
         for event in &waiting {
             let mut encodings = Encodings::new(channel, channel_id, event);
-            self.offer(channel, key, event, &mut encodings, now_ms);
+            self.offer(channel, event, &mut encodings, now_ms);
         }
     }
 
@@ -113,7 +112,6 @@ impl Entry {
     pub fn offer(
         &mut self,
         channel: &Channel,
-        key: SubscriptionKey,
         event: &Event,
         encodings: &mut Encodings<'_>,
         now_ms: i64,
@@ -130,7 +128,7 @@ impl Entry {
                     match self.admit(publication, epoch, now_ms) {
                         Verdict::Deliver => self.deliver(publication, encodings),
                         Verdict::Skip => {}
-                        Verdict::Gap => self.lose(channel, key),
+                        Verdict::Gap => self.lose(channel),
                     }
                 }
                 Event::Join(_) | Event::Leave(_) if self.delivery.join_leave => {
@@ -208,8 +206,9 @@ impl Entry {
         }
     }
 
-    fn lose(&mut self, channel: &Channel, key: SubscriptionKey) {
+    fn lose(&mut self, channel: &Channel) {
         self.phase = Phase::Lost;
+        let key = self.key;
         self.connection.outbox.signal(Signal::PositionLost { channel: channel.clone(), key });
     }
 }

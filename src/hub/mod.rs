@@ -14,7 +14,7 @@ mod signal;
 mod wheel;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use ahash::{HashMap, RandomState};
 use bytes::Bytes;
@@ -43,6 +43,7 @@ pub struct Hub {
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
     next_id: AtomicI64,
+    next_generation: AtomicU32,
     subscriptions: AtomicUsize,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -57,9 +58,14 @@ struct Subscribers {
     entries: Slab<Entry>,
 }
 
-/// Names one subscription among those of its channel, as long as it exists.
+/// Names one subscription among all that its channel ever has: a place in the slab is used again, so
+/// the place alone might come to mean somebody else's subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SubscriptionKey(usize);
+pub struct SubscriptionKey {
+    place: u32,
+    /// Repeats after 2^32 subscriptions, when nobody asks for the first any more.
+    generation: u32,
+}
 
 /// A subscription in the hub that has not gone live yet: what comes in is kept for it.
 #[derive(Clone, Debug)]
@@ -85,6 +91,7 @@ impl Hub {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             next_id: AtomicI64::new(1),
+            next_generation: AtomicU32::new(0),
             subscriptions: AtomicUsize::new(0),
             clock,
             metrics,
@@ -104,8 +111,11 @@ impl Hub {
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             entries: Slab::with_capacity(1),
         });
-        let entry = Entry::buffering(Arc::clone(connection), delivery);
-        let key = SubscriptionKey(subscribers.entries.insert(entry));
+        let vacant = subscribers.entries.vacant_entry();
+        let generation = self.next_generation.fetch_add(1, Ordering::Relaxed);
+        // No node holds 2^32 subscriptions of one channel.
+        let key = SubscriptionKey { place: vacant.key() as u32, generation };
+        vacant.insert(Entry::buffering(key, Arc::clone(connection), delivery));
         self.subscriptions.fetch_add(1, Ordering::Relaxed);
         Reserved { channel, key, id: subscribers.id }
     }
@@ -116,11 +126,11 @@ impl Hub {
         let mut shard = self.shard(&reserved.channel).lock();
         let Some(subscribers) = shard.get_mut(&reserved.channel) else { return };
         let id = subscribers.id;
-        if let Some(entry) = subscribers.entries.get_mut(reserved.key.0) {
+        if let Some(entry) = subscribers.entry(reserved.key) {
             if let Some(reply) = reply {
                 entry.connection.outbox.push(reply);
             }
-            entry.go_live(&reserved.channel, reserved.key, id, start, now_ms);
+            entry.go_live(&reserved.channel, id, start, now_ms);
         }
     }
 
@@ -129,17 +139,19 @@ impl Hub {
         let mut shard = self.shard(channel).lock();
         let Some(subscribers) = shard.get_mut(channel) else { return false };
         // The entry, and with it perhaps the connection, is dropped after the lock is released.
-        let removed = subscribers.entries.try_remove(key.0);
-        if removed.is_some() {
-            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        if subscribers.entry(key).is_none() {
+            return false;
         }
+        let removed = subscribers.entries.try_remove(key.place as usize);
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
         let last = subscribers.entries.is_empty();
         if last {
             shard.remove(channel);
             connections::shrink(&mut shard);
         }
         drop(shard);
-        last && removed.is_some()
+        drop(removed);
+        last
     }
 
     /// Delivers a publication to the channel's subscribers; returns how many there were.
@@ -176,14 +188,14 @@ impl Hub {
     /// Where a live, positioned subscription stands, and when (unix milliseconds) that was last
     /// confirmed.
     pub fn position(&self, channel: &Channel, key: SubscriptionKey) -> Option<(Position, i64)> {
-        let shard = self.shard(channel).lock();
-        shard.get(channel)?.entries.get(key.0)?.position()
+        let mut shard = self.shard(channel).lock();
+        shard.get_mut(channel)?.entry(key)?.position()
     }
 
     /// Notes that a position was compared with the stream and found right.
     pub fn confirm_position(&self, channel: &Channel, key: SubscriptionKey, now_ms: i64) {
         let mut shard = self.shard(channel).lock();
-        let entry = shard.get_mut(channel).and_then(|s| s.entries.get_mut(key.0));
+        let entry = shard.get_mut(channel).and_then(|s| s.entry(key));
         if let Some(entry) = entry {
             entry.confirmed(now_ms);
         }
@@ -222,8 +234,8 @@ impl Hub {
         let Some(subscribers) = shard.get_mut(&channel) else { return 0 };
         let started = self.clock.now();
         let mut encodings = Encodings::new(&channel, subscribers.id, event);
-        for (key, entry) in &mut subscribers.entries {
-            entry.offer(&channel, SubscriptionKey(key), event, &mut encodings, now_ms);
+        for (_, entry) in &mut subscribers.entries {
+            entry.offer(&channel, event, &mut encodings, now_ms);
         }
         let took = self.clock.now().saturating_duration_since(started);
         self.metrics.node.broadcast_duration.with(kind).observe(took.as_secs_f64());
@@ -235,3 +247,12 @@ impl Hub {
         &self.shards[self.hasher.hash_one(channel) as usize % SHARDS]
     }
 }
+
+impl Subscribers {
+    fn entry(&mut self, key: SubscriptionKey) -> Option<&mut Entry> {
+        self.entries.get_mut(key.place as usize).filter(|entry| entry.key == key)
+    }
+}
+
+#[cfg(test)]
+mod tests;

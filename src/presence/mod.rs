@@ -12,6 +12,9 @@ use crate::protocol::publication::ClientInfo;
 pub enum Presence {
     /// In this process, without expiry: a connection that ends removes itself.
     Memory(MemoryPresence),
+    /// The same, but every call gives way to others before and after, as one over a network does.
+    #[cfg(test)]
+    Yielding(MemoryPresence),
 }
 
 /// How many are in a channel.
@@ -32,6 +35,8 @@ impl Presence {
     pub async fn add(&self, channel: &str, info: ClientInfo) -> Result<(), PresenceError> {
         match self {
             Self::Memory(presence) => presence.add(channel, info),
+            #[cfg(test)]
+            Self::Yielding(presence) => yielding(|| presence.add(channel, info)).await,
         }
         Ok(())
     }
@@ -40,6 +45,8 @@ impl Presence {
     pub async fn remove(&self, channel: &str, client: &str) -> Result<(), PresenceError> {
         match self {
             Self::Memory(presence) => presence.remove(channel, client),
+            #[cfg(test)]
+            Self::Yielding(presence) => yielding(|| presence.remove(channel, client)).await,
         }
         Ok(())
     }
@@ -48,6 +55,8 @@ impl Presence {
     pub async fn get(&self, channel: &str) -> Result<BTreeMap<String, ClientInfo>, PresenceError> {
         match self {
             Self::Memory(presence) => Ok(presence.get(channel)),
+            #[cfg(test)]
+            Self::Yielding(presence) => Ok(yielding(|| presence.get(channel)).await),
         }
     }
 
@@ -55,6 +64,17 @@ impl Presence {
     pub async fn counts(&self, channel: &str) -> Result<PresenceCounts, PresenceError> {
         match self {
             Self::Memory(presence) => Ok(presence.counts(channel)),
+            #[cfg(test)]
+            Self::Yielding(presence) => Ok(yielding(|| presence.counts(channel)).await),
         }
     }
+}
+
+/// Does it in the middle of giving way.
+#[cfg(test)]
+async fn yielding<T>(call: impl FnOnce() -> T) -> T {
+    tokio::task::yield_now().await;
+    let answer = call();
+    tokio::task::yield_now().await;
+    answer
 }

@@ -3,6 +3,8 @@
 use std::mem;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::subscription::Active;
 use super::{Session, State};
@@ -15,7 +17,14 @@ use crate::protocol::reply::{Push, Reply, Unsubscribe};
 #[must_use]
 pub struct Farewell {
     conn_info: Bytes,
-    subscriptions: Vec<(Channel, Active)>,
+    subscriptions: Vec<Left>,
+}
+
+struct Left {
+    channel: Channel,
+    active: Active,
+    /// Ends when a join that is still on its way has arrived.
+    joined: Option<OwnedNotified>,
 }
 
 impl Session {
@@ -28,12 +37,18 @@ impl Session {
         let State::Connected(connected) = state else {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };
+        connected.subscriptions.abandon_in_flight();
         self.node.hub.connections.remove(&self.connection, connected.registration);
-        self.count_left(connected.labels, connected.subscriptions.actives().count());
-        let of = |(channel, active): (&Channel, &Active)| (channel.clone(), active.clone());
-        let subscriptions: Vec<_> = connected.subscriptions.actives().map(of).collect();
-        for (channel, active) in &subscriptions {
-            self.node.unsubscribe(channel, active.key);
+        let subscriptions = &connected.subscriptions;
+        let left = |(channel, active): (&Channel, &Active)| Left {
+            channel: channel.clone(),
+            active: active.clone(),
+            joined: subscriptions.in_flight(channel).map(Notify::notified_owned),
+        };
+        let subscriptions: Vec<_> = subscriptions.actives().map(left).collect();
+        self.count_left(connected.labels, subscriptions.len());
+        for left in &subscriptions {
+            self.node.unsubscribe(&left.channel, left.active.key);
         }
         Farewell { conn_info: connected.info, subscriptions }
     }
@@ -41,27 +56,51 @@ impl Session {
     /// Takes back presence and tells the others. Comes after the socket is closed, so that a slow
     /// backend holds no socket open.
     pub async fn close(&self, farewell: Farewell) {
-        for (channel, active) in farewell.subscriptions {
+        for Left { channel, active, joined } in farewell.subscriptions {
+            if let Some(joined) = joined {
+                joined.await;
+            }
             self.disappear(&channel, active, &farewell.conn_info).await;
         }
     }
 
-    /// Ends this subscription, and no later one of the same channel; tells the client with `code`.
-    pub(super) async fn end_exactly(
+    /// Ends the subscription of `channel` once none is in flight; with a `key` only this one, and no
+    /// later one of the same channel. The client is told, if at all, when all is undone: what it
+    /// does next meets nothing of the old subscription.
+    pub(super) async fn end(
         &self,
-        channel: &Channel,
-        key: SubscriptionKey,
-        code: &UnsubscribeCode,
+        channel: &str,
+        key: Option<SubscriptionKey>,
+        tell: Option<&UnsubscribeCode>,
     ) {
-        let removed = self.connected(|connected| {
-            let active = connected.subscriptions.remove_exactly(channel, key)?;
-            Some((active, connected.info.clone()))
+        self.settle(channel).await;
+        let begun = self.connected(|connected| {
+            let begun = connected.subscriptions.begin_end(channel, key)?;
+            Some((begun, connected.info.clone()))
         });
-        let Some((active, conn_info)) = removed.flatten() else { return };
-        self.node.unsubscribe(channel, key);
+        let Some(((channel, active), conn_info)) = begun.flatten() else { return };
+        self.node.unsubscribe(&channel, active.key);
         self.count_subscription_ended();
-        self.tell_unsubscribed(channel, code);
-        self.disappear(channel, active, &conn_info).await;
+        self.disappear(&channel, active, &conn_info).await;
+        self.connected(|connected| {
+            if let Some(code) = tell {
+                self.tell_unsubscribed(&channel, code);
+            }
+            connected.subscriptions.remove(&channel);
+        });
+    }
+
+    /// Waits until `channel` is either subscribed or not.
+    pub(super) async fn settle(&self, channel: &str) {
+        loop {
+            let in_flight = self.connected(|connected| {
+                connected.subscriptions.in_flight(channel).map(Notify::notified_owned)
+            });
+            match in_flight.flatten() {
+                Some(settled) => settled.await,
+                None => return,
+            }
+        }
     }
 
     fn tell_unsubscribed(&self, channel: &Channel, code: &UnsubscribeCode) {
@@ -76,7 +115,7 @@ impl Session {
     }
 
     /// What others learn of the end of a subscription that has left the hub.
-    pub(super) async fn disappear(&self, channel: &Channel, active: Active, conn_info: &Bytes) {
+    async fn disappear(&self, channel: &Channel, active: Active, conn_info: &Bytes) {
         if active.presence {
             let client = self.connection.id().to_string();
             if let Err(error) = self.node.remove_presence(channel, &client).await {

@@ -1,6 +1,8 @@
 //! From a frame to its commands, and from a command to its handler.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -53,10 +55,16 @@ impl Session {
                     return Flow::Continue;
                 };
                 let session = Arc::clone(self);
-                tokio::spawn(async move {
+                let mut work = Box::pin(async move {
                     session.handle(id, request).await;
                     drop(permit);
                 });
+                // Up to its first wait it runs in its turn: a subscribe takes its place before an
+                // unsubscribe behind it looks for one.
+                let waits = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_pending())).await;
+                if waits {
+                    tokio::spawn(work);
+                }
                 Flow::Continue
             }
             _ => self.handle(id, request).await,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::recovery::{self, Recovery};
 use super::refusal::Refusal;
@@ -73,6 +74,16 @@ pub(super) struct Ready {
     start: Start,
     /// To be announced, if joins are.
     info: Option<ClientInfo>,
+    /// To be notified when it is announced.
+    done: Option<Arc<Notify>>,
+}
+
+/// A subscription that receives, and of which the others do not know yet.
+#[must_use]
+pub(super) struct Joining {
+    channel: Channel,
+    info: Option<ClientInfo>,
+    done: Option<Arc<Notify>>,
 }
 
 /// A presence entry that goes away again unless the subscription comes about.
@@ -179,16 +190,24 @@ impl Session {
         Ok(Established { result, pending, start, active, presence, info })
     }
 
-    /// Starts delivery behind `reply`, and announces the client.
-    pub(super) async fn go_live(&self, ready: Ready, reply: Option<Bytes>) {
-        let Ready { reserved, start, info } = ready;
-        self.count_subscription_made();
+    /// Starts delivery, behind `reply` if there is one.
+    pub(super) fn go_live(&self, ready: Ready, reply: Option<Bytes>) -> Joining {
+        let Ready { reserved, start, info, done } = ready;
         self.node.hub.go_live(&reserved, start, reply, self.node.clock.unix_millis());
-        if let Some(info) = info {
-            let joined = self.node.publish_join(&reserved.channel, &info).await;
-            if let Err(error) = joined {
-                tracing::warn!(channel = %reserved.channel, %error, "join was not published");
-            }
+        Joining { channel: reserved.channel, info, done }
+    }
+
+    /// Counts the subscription, and announces the client to the others if joins are announced.
+    pub(super) async fn announce(&self, joining: Joining) {
+        let Joining { channel, info, done } = joining;
+        self.count_subscription_made();
+        let Some(info) = info else { return };
+        if let Err(error) = self.node.publish_join(&channel, &info).await {
+            tracing::warn!(%channel, %error, "join was not published");
+        }
+        self.connected(|connected| connected.subscriptions.joined(&channel));
+        if let Some(done) = done {
+            done.notify_waiters();
         }
     }
 
@@ -284,21 +303,28 @@ impl Established {
     /// Makes the subscription one of the session's, which from now on ends it.
     pub fn commit(self, subscriptions: &mut Subscriptions) -> (SubscribeResult, Ready) {
         let reserved = self.pending.keep();
-        subscriptions.activate(reserved.channel.clone(), self.active);
+        let done = subscriptions.activate(reserved.channel.clone(), self.active);
         if let Some(mut presence) = self.presence {
             presence.kept = true;
         }
-        (self.result, Ready { reserved, start: self.start, info: self.info })
+        (self.result, Ready { reserved, start: self.start, info: self.info, done })
     }
 }
 
 impl Slot {
-    /// Makes the subscription active, unless the connection has closed in the meantime: then it is
-    /// undone, and there is nothing to go live.
-    pub fn commit(mut self, established: Established) -> Option<(SubscribeResult, Ready)> {
-        let session = Arc::clone(&self.session);
+    /// Makes the subscription active behind `reply`, unless the connection has closed in the
+    /// meantime: then it is undone. One step under the state's lock, so that nobody finds a
+    /// subscription to end whose beginning the client does not know.
+    pub async fn go_live(mut self, established: Established, reply: Bytes) {
         self.kept = true;
-        session.connected(|connected| established.commit(&mut connected.subscriptions))
+        let session = Arc::clone(&self.session);
+        let joining = session.connected(|connected| {
+            let (_, ready) = established.commit(&mut connected.subscriptions);
+            session.go_live(ready, Some(reply))
+        });
+        if let Some(joining) = joining {
+            session.announce(joining).await;
+        }
     }
 }
 

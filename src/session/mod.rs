@@ -248,3 +248,6 @@ impl Session {
 
 /// A time to live is capped to a year, as Centrifugo does: farther ahead nobody can mean it.
 const MAX_TTL_SECONDS: u64 = 365 * 24 * 3_600;
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::establish::{Grant, Wish, ttl};
 use super::subscription::Origin;
-use super::{Session, State};
+use super::{Connected, Session, State};
 use crate::channel::Channel;
 use crate::hub::{Done, ServerSubscribe, Signal};
 use crate::protocol::codes::{Disconnect, UnsubscribeCode};
@@ -58,17 +58,16 @@ impl Session {
             tracing::debug!(%channel, client = %self.connection.id(), "server-side subscription failed");
             return;
         };
-        let Some((result, ready)) = slot.commit(established) else { return };
         let push = Subscribe {
-            recoverable: result.recoverable,
-            epoch: result.epoch,
-            offset: result.offset,
-            positioned: result.positioned,
-            data: result.data,
+            recoverable: established.result.recoverable,
+            epoch: established.result.epoch.clone(),
+            offset: established.result.offset,
+            positioned: established.result.positioned,
+            data: established.result.data.clone(),
         };
         let push = Push { channel: channel.to_string(), subscribe: Some(push), ..Push::default() };
         match self.encode(&Reply { push: Some(push), ..Reply::default() }) {
-            Ok(message) => self.go_live(ready, Some(message)).await,
+            Ok(message) => slot.go_live(established, message).await,
             Err(disconnect) => self.outbox().close(disconnect),
         }
         drop(done);
@@ -80,13 +79,14 @@ impl Session {
         code: &UnsubscribeCode,
         done: Done,
     ) {
-        let ends = self.connected(|connected| {
-            let actives = connected.subscriptions.actives();
-            let named = actives.filter(|(name, _)| channel.as_ref().is_none_or(|c| c == *name));
-            named.map(|(name, active)| (name.clone(), active.key)).collect::<Vec<_>>()
-        });
-        for (channel, key) in ends.unwrap_or_default() {
-            self.end_exactly(&channel, key, code).await;
+        let all = || {
+            let all = |connected: &mut Connected| {
+                connected.subscriptions.channels().cloned().collect::<Vec<_>>()
+            };
+            self.connected(all).unwrap_or_default()
+        };
+        for channel in channel.map_or_else(all, |channel| vec![channel]) {
+            self.end(&channel, None, Some(code)).await;
         }
         drop(done);
     }

@@ -24,8 +24,11 @@ struct Subscription {
 /// How far a subscription is.
 #[derive(Debug)]
 pub enum Stage {
-    /// Being made; the notification comes when it is active or has failed.
+    /// Being made or being ended; the notification comes when it is active, has failed or is over.
     InFlight(Arc<Notify>),
+    /// It receives, and its join is on its way to the others; the notification comes when it is
+    /// there. Until then nobody ends it, or its leave might overtake.
+    Joining(Box<Active>, Arc<Notify>),
     Active(Active),
 }
 
@@ -87,70 +90,123 @@ impl Subscriptions {
         }
     }
 
-    /// Makes the one in flight active, under the hub's copy of the name.
-    pub fn activate(&mut self, channel: Channel, active: Active) {
-        let Ok(place) = self.find(&channel) else { return };
-        if let Some(found) = self.sorted.get_mut(place) {
-            found.channel = channel;
-            if let Stage::InFlight(done) =
-                std::mem::replace(&mut found.stage, Stage::Active(active))
-            {
+    /// Makes the one in flight active, under the hub's copy of the name. If others are to be told,
+    /// nobody ends it before [`Subscriptions::joined`], and what is returned is to be notified then.
+    pub fn activate(&mut self, channel: Channel, active: Active) -> Option<Arc<Notify>> {
+        let place = self.find(&channel).ok()?;
+        let found = self.sorted.get_mut(place)?;
+        found.channel = channel;
+        let Stage::InFlight(done) = &found.stage else { return None };
+        let done = Arc::clone(done);
+        if active.join_leave {
+            found.stage = Stage::Joining(Box::new(active), Arc::clone(&done));
+            return Some(done);
+        }
+        found.stage = Stage::Active(active);
+        done.notify_waiters();
+        None
+    }
+
+    /// The others know of it.
+    pub fn joined(&mut self, channel: &str) {
+        if let Some(stage) = self.stage_mut(channel)
+            && let Stage::Joining(active, _) = stage
+        {
+            *stage = Stage::Active(Active::clone(active));
+        }
+    }
+
+    /// Takes out the active one, if it has this `key` or none is asked for. Its place stays taken
+    /// until [`Subscriptions::remove`], so that its end and a next beginning cannot mix.
+    pub fn begin_end(
+        &mut self,
+        channel: &str,
+        key: Option<SubscriptionKey>,
+    ) -> Option<(Channel, Active)> {
+        let place = self.find(channel).ok()?;
+        let found = self.sorted.get_mut(place)?;
+        let Stage::Active(active) = &found.stage else { return None };
+        if key.is_some_and(|key| key != active.key) {
+            return None;
+        }
+        let active = active.clone();
+        found.stage = Stage::InFlight(Arc::new(Notify::new()));
+        Some((found.channel.clone(), active))
+    }
+
+    /// Gives the place of `channel` free, and wakes whoever waits for it.
+    pub fn remove(&mut self, channel: &str) {
+        if let Ok(place) = self.find(channel) {
+            self.sorted.remove(place).stage.notify();
+        }
+    }
+
+    /// What to wait for until `channel` is either subscribed or not.
+    pub fn in_flight(&self, channel: &str) -> Option<Arc<Notify>> {
+        let place = self.find(channel).ok()?;
+        match &self.sorted.get(place)?.stage {
+            Stage::InFlight(done) | Stage::Joining(_, done) => Some(Arc::clone(done)),
+            Stage::Active(_) => None,
+        }
+    }
+
+    pub fn active(&self, channel: &str) -> Option<&Active> {
+        let place = self.find(channel).ok()?;
+        self.sorted.get(place)?.stage.active()
+    }
+
+    pub fn active_mut(&mut self, channel: &str) -> Option<&mut Active> {
+        match self.stage_mut(channel)? {
+            Stage::Active(active) => Some(active),
+            Stage::Joining(active, _) => Some(active),
+            Stage::InFlight(_) => None,
+        }
+    }
+
+    /// The channels of all, also of those in flight.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.sorted.iter().map(|subscription| &subscription.channel)
+    }
+
+    /// All active ones, in the order of their names.
+    pub fn actives(&self) -> impl Iterator<Item = (&Channel, &Active)> {
+        self.sorted.iter().filter_map(|subscription| {
+            subscription.stage.active().map(|active| (&subscription.channel, active))
+        })
+    }
+
+    /// The connection ends: whoever waits for a subscription in flight need not wait longer.
+    pub fn abandon_in_flight(&self) {
+        for subscription in &self.sorted {
+            if let Stage::InFlight(done) = &subscription.stage {
                 done.notify_waiters();
             }
         }
     }
 
-    /// Removes whatever there is for `channel`.
-    pub fn remove(&mut self, channel: &str) -> Option<(Channel, Stage)> {
+    fn stage_mut(&mut self, channel: &str) -> Option<&mut Stage> {
         let place = self.find(channel).ok()?;
-        let removed = self.sorted.remove(place);
-        if let Stage::InFlight(done) = &removed.stage {
-            done.notify_waiters();
-        }
-        Some((removed.channel, removed.stage))
-    }
-
-    /// Removes the active one with this key, and no later one of the same channel.
-    pub fn remove_exactly(&mut self, channel: &str, key: SubscriptionKey) -> Option<Active> {
-        let active = self.active(channel)?;
-        if active.key != key {
-            return None;
-        }
-        match self.remove(channel)?.1 {
-            Stage::Active(active) => Some(active),
-            Stage::InFlight(_) => None,
-        }
-    }
-
-    pub fn get(&self, channel: &str) -> Option<&Stage> {
-        let place = self.find(channel).ok()?;
-        self.sorted.get(place).map(|subscription| &subscription.stage)
-    }
-
-    pub fn active(&self, channel: &str) -> Option<&Active> {
-        match self.get(channel)? {
-            Stage::Active(active) => Some(active),
-            Stage::InFlight(_) => None,
-        }
-    }
-
-    pub fn active_mut(&mut self, channel: &str) -> Option<&mut Active> {
-        let place = self.find(channel).ok()?;
-        match &mut self.sorted.get_mut(place)?.stage {
-            Stage::Active(active) => Some(active),
-            Stage::InFlight(_) => None,
-        }
-    }
-
-    /// All active ones, in the order of their names.
-    pub fn actives(&self) -> impl Iterator<Item = (&Channel, &Active)> {
-        self.sorted.iter().filter_map(|subscription| match &subscription.stage {
-            Stage::Active(active) => Some((&subscription.channel, active)),
-            Stage::InFlight(_) => None,
-        })
+        self.sorted.get_mut(place).map(|subscription| &mut subscription.stage)
     }
 
     fn find(&self, channel: &str) -> Result<usize, usize> {
         self.sorted.binary_search_by(|subscription| (*subscription.channel).cmp(channel))
+    }
+}
+
+impl Stage {
+    fn active(&self) -> Option<&Active> {
+        match self {
+            Self::Active(active) => Some(active),
+            Self::Joining(active, _) => Some(active),
+            Self::InFlight(_) => None,
+        }
+    }
+
+    fn notify(&self) {
+        match self {
+            Self::InFlight(done) | Self::Joining(_, done) => done.notify_waiters(),
+            Self::Active(_) => {}
+        }
     }
 }

@@ -57,22 +57,40 @@ impl Session {
         if active.origin.is_server_side() {
             return self.outbox().close(Disconnect::SUBSCRIPTION_EXPIRED);
         }
-        self.end_exactly(channel, active.key, &UnsubscribeCode::EXPIRED).await;
+        self.end(channel, Some(active.key), Some(&UnsubscribeCode::EXPIRED)).await;
     }
 
+    /// Adds the entry anew. The subscription may end in the meantime, and another one begin: so what
+    /// fits the connection's state is done until that state is the same afterwards.
     async fn renew_presence(&self, channel: &Channel, active: &Active) {
-        let Some(conn_info) = self.connected(|connected| connected.info.clone()) else { return };
-        let info = self.client_info(conn_info, active.info.clone());
-        let client = info.client.clone();
-        if let Err(error) = self.node.add_presence(channel, info).await {
-            tracing::warn!(%channel, client, %error, "presence was not renewed");
-        }
-        // An unsubscribe that came in between has removed the entry already: do so again.
-        let still = self.connected(|connected| {
-            connected.subscriptions.active(channel).is_some_and(|now| now.key == active.key)
-        });
-        if still != Some(true) {
-            let _ = self.node.remove_presence(channel, &client).await;
+        let mut key = Some(active.key);
+        loop {
+            let infos = self.connected(|connected| {
+                let active = connected.subscriptions.active(channel)?;
+                Some((connected.info.clone(), active.info.clone(), active.presence))
+            });
+            let done = match infos.flatten() {
+                Some((conn_info, chan_info, true)) => {
+                    let info = self.client_info(conn_info, chan_info);
+                    self.node.add_presence(channel, info).await
+                }
+                _ => {
+                    let client = self.connection.id().to_string();
+                    self.node.remove_presence(channel, &client).await
+                }
+            };
+            if let Err(error) = done {
+                let client = self.connection.id();
+                tracing::warn!(%channel, %client, %error, "presence was not renewed");
+            }
+            self.settle(channel).await;
+            let after = self.connected(|connected| {
+                connected.subscriptions.active(channel).map(|active| active.key)
+            });
+            if after.flatten() == key {
+                return;
+            }
+            key = after.flatten();
         }
     }
 
@@ -107,7 +125,7 @@ impl Session {
     ) {
         match origin {
             Origin::Client => {
-                self.end_exactly(channel, key, &UnsubscribeCode::INSUFFICIENT_STATE).await;
+                self.end(channel, Some(key), Some(&UnsubscribeCode::INSUFFICIENT_STATE)).await;
             }
             Origin::Token | Origin::Server => {
                 self.outbox().close(Disconnect::INSUFFICIENT_STATE);

@@ -57,8 +57,10 @@ pub async fn connect(
     let (subs, ready) = enter(session, credentials.info, labels, made)?;
     let connect = result(session, subs, expire_at.map(|expire_at| ttl(expire_at, now)));
     session.queue(&Reply { id, connect: Some(connect), ..Reply::default() });
-    for one in ready {
-        session.go_live(one, None).await;
+    // All of them at once, before anybody else has a turn.
+    let joining: Vec<_> = ready.into_iter().map(|one| session.go_live(one, None)).collect();
+    for one in joining {
+        session.announce(one).await;
     }
     session.deadlines.lock().connected(session.node.clock.now(), &session.rhythm());
     session.expire_after(expire_at);
