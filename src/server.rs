@@ -195,9 +195,9 @@ fn reload_when_asked(
             match again() {
                 Ok(rules) => {
                     node.reload(rules);
-                    tracing::info!("reloaded: namespaces, token keys, certificates");
+                    tracing::info!("configuration reloaded: namespaces, token keys, certificates");
                 }
-                Err(error) => tracing::error!(%error, "not reloaded"),
+                Err(error) => tracing::error!(%error, "configuration not reloaded"),
             }
         }
     }));
