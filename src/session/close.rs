@@ -33,7 +33,9 @@ impl Session {
     pub fn leave(&self, code: u32) -> Farewell {
         self.outbox().close(Disconnect::CONNECTION_CLOSED);
         let state = mem::replace(&mut *self.state.lock(), State::Closed);
-        self.count_disconnect(code);
+        if code != Disconnect::CONNECTION_CLOSED.code {
+            self.count_disconnect(code);
+        }
         let State::Connected(connected) = state else {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };

@@ -192,7 +192,11 @@ impl Connection {
     }
 
     fn take(&mut self, drained: Drained) -> Option<End> {
-        self.unwritten.extend(drained.messages);
+        if self.unwritten.is_empty() {
+            self.unwritten = drained.messages;
+        } else {
+            self.unwritten.extend(drained.messages);
+        }
         if let Some(disconnect) = drained.closing {
             return Some(End::Close(disconnect));
         }
@@ -229,6 +233,8 @@ impl Connection {
             Pin::new(&mut self.stream).start_send(frame)?;
             self.flushing = true;
         }
+        // An idle connection keeps no queue.
+        self.unwritten = VecDeque::new();
         if self.flushing {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             (self.flushing, self.owes_pong) = (false, false);
