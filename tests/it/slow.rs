@@ -58,21 +58,27 @@ async fn a_write_that_is_stuck_for_too_long_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_that_keeps_reading_is_not_given_up() {
     let server = Server::start(&format!(
-        "{OPEN}websocket.write_timeout = \"1s\"\nclient.queue_max_size = 4194304\n"
+        "{OPEN}websocket.write_timeout = \"1s\"\nclient.queue_max_size = 16777216\n"
     ))
     .await;
     let mut slow = subscribed_with_a_buffer(&server, 32 * 1_024).await;
     let mut publisher = server.connected("bob").await;
-    for number in 0..200 {
-        publisher.publish("news", data(number)).await.expect("published");
-    }
-    // Several times the timeout for all of it, none of it for any one piece.
-    let mut pace = tokio::time::interval(Duration::from_millis(20));
-    for number in 0..200 {
-        pace.tick().await;
-        let (_, publication) = slow.publication(SOON).await.expect("a publication");
-        assert_eq!(publication.data, data(number));
-    }
+    let publishing = async {
+        for number in 0..800 {
+            publisher.publish("news", data(number)).await.expect("published");
+        }
+    };
+    // Several times the timeout for all of it, and a part of it for what the kernel takes at once,
+    // which is about 100 KB.
+    let reading = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        for number in 0..800 {
+            pace.tick().await;
+            let (_, publication) = slow.publication(SOON).await.expect("a publication");
+            assert_eq!(publication.data, data(number));
+        }
+    };
+    tokio::join!(publishing, reading);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bobolink::client::{Client, Endpoint};
 use hyper::Method;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -13,7 +14,7 @@ use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::support::{OPEN, SOON, Server, get, http, token};
+use crate::support::{OPEN, SOON, Server, eventually, get, http, token};
 
 const OPERATORS: &str = "
 http_server.internal_port = 0
@@ -24,19 +25,13 @@ http_api.key = \"an-api-key\"
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_connects_over_tls_and_only_so() {
-    let CertifiedKey { cert, signing_key } =
-        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let (cert_pem, key_pem) = (cert.pem(), signing_key.serialize_pem());
-    let server = Server::start(&format!(
-        "{OPEN}{OPERATORS}http_server.tls_external = true\n\
-         [http_server.tls]\nenabled = true\n\
-         cert_pem = \"\"\"{cert_pem}\"\"\"\nkey_pem = \"\"\"{key_pem}\"\"\"\n"
-    ))
-    .await;
+    let (root, tls) = certificate();
+    let settings = format!("{OPEN}{OPERATORS}http_server.tls_external = true\n{tls}");
+    let server = Server::start(&settings).await;
     let address = format!("wss://localhost:{}/connection/websocket", server.address().port());
     let endpoint = Endpoint::new(&address).expect("an address");
     for endpoint in [endpoint.clone(), endpoint.protobuf()] {
-        let stream = secured(&server, cert.der()).await;
+        let stream = secured(&server, &root).await.expect("TLS");
         let mut client = Client::open_on(stream, &endpoint).await.expect("a WebSocket");
         client.connect(&token("ann")).await.expect("connected");
         client.subscribe("news").await.expect("subscribed");
@@ -55,6 +50,27 @@ async fn a_client_connects_over_tls_and_only_so() {
 
     let internal = server.address_of("internal").await;
     assert_eq!(get(internal, "/health").await.status, 200, "tls_external: this one is plain");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_brings_a_new_certificate_and_keeps_connections() {
+    let (old_root, old) = certificate();
+    let server = Server::start(&format!("{OPEN}{old}")).await;
+    let address = format!("wss://localhost:{}/connection/websocket", server.address().port());
+    let endpoint = Endpoint::new(&address).expect("an address");
+    let stream = secured(&server, &old_root).await.expect("TLS");
+    let mut client = Client::open_on(stream, &endpoint).await.expect("a WebSocket");
+    client.connect(&token("ann")).await.expect("connected");
+
+    let (new_root, new) = certificate();
+    server.write_settings(&format!("{OPEN}{new}"));
+    server.signal(Signal::HUP);
+    eventually("the new certificate is shown", SOON, async || {
+        secured(&server, &new_root).await.is_ok()
+    })
+    .await;
+    secured(&server, &old_root).await.expect_err("the old certificate is not shown any more");
+    client.subscribe("news").await.expect("the connection goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,7 +97,23 @@ async fn without_an_internal_port_all_is_on_the_main_one() {
     }
 }
 
-async fn secured(server: &Server, root: &CertificateDer<'static>) -> TlsStream<TcpStream> {
+/// A new certificate for `localhost`, and the settings that use it.
+fn certificate() -> (CertificateDer<'static>, String) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (cert_pem, key_pem) = (cert.pem(), signing_key.serialize_pem());
+    let settings = format!(
+        "[http_server.tls]\nenabled = true\n\
+         cert_pem = \"\"\"{cert_pem}\"\"\"\nkey_pem = \"\"\"{key_pem}\"\"\"\n"
+    );
+    (cert.der().clone(), settings)
+}
+
+/// A TLS connection, if the server shows a certificate that `root` stands for.
+async fn secured(
+    server: &Server,
+    root: &CertificateDer<'static>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone()).expect("a root");
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -89,7 +121,7 @@ async fn secured(server: &Server, root: &CertificateDer<'static>) -> TlsStream<T
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(server.address()).await.expect("a connection");
+    let stream = TcpStream::connect(server.address()).await?;
     let name = ServerName::try_from("localhost").expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS")
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
