@@ -9,7 +9,7 @@ use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,6 +43,10 @@ pub struct WebSocketEndpoint {
 impl WebSocketEndpoint {
     /// Answers a request to upgrade; the session begins when the answer is sent.
     pub fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        // A route for GET answers HEAD as well.
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "");
+        }
         let permit = match self.admit(request.headers()) {
             Ok(permit) => permit,
             Err(response) => return *response,
