@@ -1,4 +1,4 @@
-//! The clock and backoff. Nothing else in the crate reads the system clock or sleeps by guess.
+//! The clock and random numbers. Nothing else in the crate reads the one or draws the others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -18,6 +18,7 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -115,8 +116,8 @@ struct Stuck {
 enum End {
     /// The client is to be told why.
     Close(Disconnect),
-    /// The client's message was larger than it may be.
-    TooBig,
+    /// The client broke a rule of WebSocket itself: a message too large, a frame that cannot be.
+    Violation(CloseCode),
     /// The connect command was answered with an error: the client is to leave.
     Refused,
     /// The client left, or cannot be reached.
@@ -154,13 +155,8 @@ impl Connection {
                         return end;
                     }
                 }
-                Event::Incoming(Some(Err(tungstenite::Error::Capacity(_)))) => return End::TooBig,
-                Event::Incoming(Some(Err(tungstenite::Error::Utf8(_)))) => {
-                    return End::Close(Disconnect::BAD_REQUEST);
-                }
-                Event::Incoming(Some(Err(_)) | None) => {
-                    return End::Gone(Disconnect::CONNECTION_CLOSED);
-                }
+                Event::Incoming(Some(Err(error))) => return end_of(&error),
+                Event::Incoming(None) => return End::Gone(Disconnect::CONNECTION_CLOSED),
             }
         }
     }
@@ -263,7 +259,7 @@ impl Connection {
     async fn finish(mut self, end: End) {
         let code = match &end {
             End::Close(disconnect) | End::Gone(disconnect) => disconnect.code,
-            End::TooBig => u16::from(CloseCode::Size).into(),
+            End::Violation(code) => u16::from(*code).into(),
             End::Refused => Disconnect::CONNECTION_CLOSED.code,
         };
         let farewell = self.session.leave(code);
@@ -277,9 +273,9 @@ impl Connection {
                 let reason = Utf8Bytes::from(fitting(&disconnect.reason));
                 Some(Some(CloseFrame { code: CloseCode::from(disconnect.code as u16), reason }))
             }
-            End::TooBig => {
+            End::Violation(code) => {
                 let reason = Utf8Bytes::from_static("");
-                Some(Some(CloseFrame { code: CloseCode::Size, reason }))
+                Some(Some(CloseFrame { code: *code, reason }))
             }
             // The stream has queued its answer to the client's close frame, if there was one.
             End::Refused | End::Gone(_) => Some(None),
@@ -333,6 +329,18 @@ impl Connection {
         }
         let mut unread = [0; 1_024];
         while socket.read(&mut unread).await.is_ok_and(|count| count > 0) {}
+    }
+}
+
+fn end_of(error: &tungstenite::Error) -> End {
+    match error {
+        tungstenite::Error::Capacity(_) => End::Violation(CloseCode::Size),
+        tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            End::Gone(Disconnect::CONNECTION_CLOSED)
+        }
+        tungstenite::Error::Protocol(_) => End::Violation(CloseCode::Protocol),
+        tungstenite::Error::Utf8(_) => End::Close(Disconnect::BAD_REQUEST),
+        _ => End::Gone(Disconnect::CONNECTION_CLOSED),
     }
 }
 

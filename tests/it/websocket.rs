@@ -7,6 +7,7 @@ use bobolink::protocol::command::{Command, RpcRequest, SendRequest, SubscribeReq
 use bobolink::protocol::frame::Codec;
 use bobolink::time::Clock;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{OPEN, SOON, Server, expired_token, token, token_signed_with};
@@ -393,4 +394,13 @@ async fn an_invalid_token_closes_with_3500_and_a_close_frame_is_all_there_is() {
 
 fn closed_silently() -> bobolink::client::Close {
     bobolink::client::Close { code: None, reason: String::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_cannot_be_closes_with_the_code_of_websocket() {
+    let server = Server::start(OPEN).await;
+    let mut client = server.connected("mallory").await;
+    // A text frame of one byte without the mask that clients owe.
+    client.stream_mut().write_all(&[0x81, 0x01, b'x']).await.expect("sent");
+    assert_eq!(client.closed(SOON).await.expect("a close").code, Some(1002));
 }
