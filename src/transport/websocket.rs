@@ -310,3 +310,24 @@ fn next_frame(codec: Codec, unwritten: &mut VecDeque<Bytes>) -> Message {
     // What the codec wrote is valid text, so the frame goes out without another look at it.
     Message::Frame(Frame::message(payload, OpCode::Data(kind), true))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_size<F>(
+        _: impl FnOnce(Socket, Bytes, Arc<Session>, WebSocketSettings) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every idle connection keeps exactly this, so it grows only for a reason.
+    #[test]
+    fn the_loop_of_an_idle_connection_stays_small() {
+        let state = size_of::<Connection>();
+        assert!(state <= 424, "the loop's state has {state} bytes");
+        // The state, and the arguments that it was made from: the compiler gives them places apart.
+        let future = future_size(serve);
+        assert!(future <= 984, "the future has {future} bytes");
+    }
+}
