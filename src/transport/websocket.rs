@@ -325,9 +325,9 @@ mod tests {
     #[test]
     fn the_loop_of_an_idle_connection_stays_small() {
         let state = size_of::<Connection>();
-        assert!(state <= 424, "the loop's state has {state} bytes");
+        assert!(state <= 432, "the loop's state has {state} bytes");
         // The state, and the arguments that it was made from: the compiler gives them places apart.
         let future = future_size(serve);
-        assert!(future <= 984, "the future has {future} bytes");
+        assert!(future <= 1_016, "the future has {future} bytes");
     }
 }
