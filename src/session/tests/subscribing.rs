@@ -216,18 +216,27 @@ async fn a_client_that_closes_while_it_subscribes_leaves_nothing() {
 
 #[tokio::test]
 async fn whoever_waits_for_a_subscription_in_flight_ends_with_the_connection() {
-    let node = gateway(Pace::Yielding, &Clock::manual(NOW), |_| {});
-    let mut wire = Wire::connected(&node, Codec::Json, "ann");
-    let (ann, channel, with) = (ann(), Channel::from("stream:a"), UserSubscribe::default());
-    let call = async { node.subscribe_user(&ann, &channel, &with).await };
-    let race = async {
-        step_into(&mut wire, &node, "stream:a");
-        wire.ask(unsubscribe("stream:a"));
-        wire.step();
-        finish(wire.end(3_000));
-    };
-    tokio::join!(call, race);
-    assert_eq!(node.hub.subscriptions(), 0);
+    // Up to the reply it is being made, behind it its join is on the way.
+    for until_it_is_told in [false, true] {
+        let node = gateway(Pace::Yielding, &Clock::manual(NOW), |_| {});
+        let mut wire = Wire::connected(&node, Codec::Json, "ann");
+        let (ann, channel, with) = (ann(), Channel::from("stream:a"), UserSubscribe::default());
+        let call = async { node.subscribe_user(&ann, &channel, &with).await };
+        let race = async {
+            step_into(&mut wire, &node, "stream:a");
+            while until_it_is_told && wire.inbox.is_empty() {
+                wire.step();
+            }
+            wire.ask(unsubscribe("stream:a"));
+            wire.step();
+            finish(wire.end(3_000));
+        };
+        tokio::join!(call, race);
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!((node.hub.subscriptions(), present(&node, "stream:a")), (0, 0));
+    }
 }
 
 /// A choice: the call is a success and the client is told nothing new.
