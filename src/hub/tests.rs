@@ -177,3 +177,10 @@ fn the_last_one_leaves_nothing_behind() {
     assert_eq!((hub.subscriptions(), hub.channel_count()), (0, 0));
     assert_eq!(Arc::strong_count(&a.connection), 1);
 }
+
+#[test]
+fn a_subscription_of_the_hub_stays_small() {
+    // Key, connection, what was granted, position with its epoch in place, buffer.
+    let is = size_of::<Entry>();
+    assert!(is <= 104, "an entry has {is} bytes");
+}

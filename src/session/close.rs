@@ -32,27 +32,35 @@ impl Session {
     /// `code`. Nothing more is delivered to it.
     pub fn leave(&self, code: u32) -> Farewell {
         self.outbox().close(Disconnect::CONNECTION_CLOSED);
-        let state = mem::replace(&mut *self.state.lock(), State::Closed);
+        let (state, subscriptions) = self.take_state();
         if code != Disconnect::CONNECTION_CLOSED.code {
             self.count_disconnect(code);
         }
         let State::Connected(connected) = state else {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };
-        connected.subscriptions.abandon_in_flight();
         self.node.hub.connections.remove(&self.connection, connected.registration);
-        let subscriptions = &connected.subscriptions;
-        let left = |(channel, active): (&Channel, &Active)| Left {
-            channel: channel.clone(),
-            active: active.clone(),
-            joined: subscriptions.in_flight(channel).map(Notify::notified_owned),
-        };
-        let subscriptions: Vec<_> = subscriptions.actives().map(left).collect();
         self.count_left(connected.labels, subscriptions.len());
         for left in &subscriptions {
             self.node.unsubscribe(&left.channel, left.active.key);
         }
         Farewell { conn_info: connected.info, subscriptions }
+    }
+
+    /// Closes the state. What waits for a join is made under the lock: the join cannot arrive unheard.
+    fn take_state(&self) -> (State, Vec<Left>) {
+        let mut state = self.state.lock();
+        let taken = mem::replace(&mut *state, State::Closed);
+        let State::Connected(connected) = &taken else { return (taken, Vec::new()) };
+        let subscriptions = &connected.subscriptions;
+        subscriptions.wake_waiting();
+        let left = |(channel, active): (&Channel, &Active)| Left {
+            channel: channel.clone(),
+            active: active.clone(),
+            joined: subscriptions.in_flight(channel).map(Notify::notified_owned),
+        };
+        let left = subscriptions.actives().map(left).collect();
+        (taken, left)
     }
 
     /// Takes back presence and tells the others. Comes after the socket is closed, so that a slow

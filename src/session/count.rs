@@ -41,12 +41,11 @@ impl Session {
         self.node.metrics.node.actions.with(Action::RemoveClient).inc();
     }
 
-    pub(super) fn count_subscription_made(&self) {
+    /// Counts a subscription as the session's; called where it becomes that, under the state's lock.
+    pub(super) fn count_subscription_made(&self, (name, _): (ClientName, ClientVersion)) {
         let client = &self.node.metrics.client;
-        if let Some((name, _)) = self.connected(|connected| connected.labels) {
-            client.subscriptions_accepted.with(name).inc();
-            client.subscriptions_inflight.with(name).inc();
-        }
+        client.subscriptions_accepted.with(name).inc();
+        client.subscriptions_inflight.with(name).inc();
     }
 
     pub(super) fn count_subscription_ended(&self) {

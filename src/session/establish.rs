@@ -155,13 +155,22 @@ impl Session {
         let pending = self.node.subscribe(channel, &self.connection, delivery).await?;
         let key = pending.reserved().key;
         let info = self.client_info(conn_info, grant.info.clone());
-        let presence = match grant.presence {
+        let mut presence = match grant.presence {
             true => Some(self.appear(channel, info.clone()).await?),
             false => None,
         };
-        let (mut result, start) = match positioned {
-            true => self.position(channel, &grant, &wish, delta).await?,
-            false => (SubscribeResult::default(), Start::default()),
+        let found = match positioned {
+            true => self.position(channel, &grant, &wish, delta).await,
+            false => Ok((SubscribeResult::default(), Start::default())),
+        };
+        let (mut result, start) = match (found, presence.as_mut()) {
+            (Ok(found), _) => found,
+            (Err(refusal), None) => return Err(refusal),
+            (Err(refusal), Some(presence)) => {
+                // Before the channel's place is free, or it would take away that of a next try.
+                presence.take_back().await;
+                return Err(refusal);
+            }
         };
         result.positioned = positioned;
         result.recoverable = grant.recoverable;
@@ -197,10 +206,9 @@ impl Session {
         Joining { channel: reserved.channel, info, done }
     }
 
-    /// Counts the subscription, and announces the client to the others if joins are announced.
+    /// Announces the client to the others, if joins are announced.
     pub(super) async fn announce(&self, joining: Joining) {
         let Joining { channel, info, done } = joining;
-        self.count_subscription_made();
         let Some(info) = info else { return };
         if let Err(error) = self.node.publish_join(&channel, &info).await {
             tracing::warn!(%channel, %error, "join was not published");
@@ -319,6 +327,7 @@ impl Slot {
         self.kept = true;
         let session = Arc::clone(&self.session);
         let joining = session.connected(|connected| {
+            session.count_subscription_made(connected.labels);
             let (_, ready) = established.commit(&mut connected.subscriptions);
             session.go_live(ready, Some(reply))
         });
@@ -336,19 +345,24 @@ impl Drop for Slot {
     }
 }
 
+impl Present {
+    async fn take_back(&mut self) {
+        self.kept = true;
+        let client = self.session.connection.id().to_string();
+        if let Err(error) = self.session.node.remove_presence(&self.channel, &client).await {
+            tracing::warn!(channel = %self.channel, client, %error, "presence was not taken back");
+        }
+    }
+}
+
 impl Drop for Present {
     fn drop(&mut self) {
         if self.kept {
             return;
         }
-        let session = Arc::clone(&self.session);
-        let channel = self.channel.clone();
-        tokio::spawn(async move {
-            let client = session.connection.id().to_string();
-            if let Err(error) = session.node.remove_presence(&channel, &client).await {
-                tracing::warn!(%channel, client, %error, "presence was not taken back");
-            }
-        });
+        let (session, channel) = (Arc::clone(&self.session), self.channel.clone());
+        let mut dropped = Self { session, channel, kept: true };
+        tokio::spawn(async move { dropped.take_back().await });
     }
 }
 

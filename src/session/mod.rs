@@ -83,6 +83,8 @@ struct Connected {
     info: Bytes,
     subscriptions: Subscriptions,
     labels: (ClientName, ClientVersion),
+    /// A presence tick is under way.
+    ticking: bool,
 }
 
 impl Session {

@@ -175,13 +175,9 @@ impl Subscriptions {
         })
     }
 
-    /// The connection ends: whoever waits for a subscription in flight need not wait longer.
-    pub fn abandon_in_flight(&self) {
-        for subscription in &self.sorted {
-            if let Stage::InFlight(done) = &subscription.stage {
-                done.notify_waiters();
-            }
-        }
+    /// The connection ends: whoever waits for one of these to settle need not wait longer.
+    pub fn wake_waiting(&self) {
+        self.sorted.iter().for_each(|subscription| subscription.stage.notify());
     }
 
     fn stage_mut(&mut self, channel: &str) -> Option<&mut Stage> {

@@ -12,24 +12,28 @@ impl Session {
     /// Starts a tick beside everything else the connection does, so that a slow backend delays
     /// neither pings nor commands. A connection without subscriptions has nothing to do.
     pub(super) fn begin_tick(self: &Arc<Self>) {
-        let all = self.connected(|connected| {
-            let of = |(channel, active): (&Channel, &Active)| (channel.clone(), active.clone());
-            connected.subscriptions.actives().map(of).collect::<Vec<_>>()
-        });
-        let due: Vec<_> = all
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|(_, active)| {
+        let due = self.connected(|connected| {
+            let has_duty = |active: &Active| {
                 active.presence || active.positioned || active.expire_at.is_some()
-            })
-            .collect();
-        if !due.is_empty() {
+            };
+            let actives = connected.subscriptions.actives();
+            let due = actives.filter(|(_, active)| has_duty(active));
+            let due: Vec<_> = due.map(|(name, active)| (name.clone(), active.clone())).collect();
+            // While a backend hangs, ticks do not pile up behind it.
+            let begins = !due.is_empty() && !connected.ticking;
+            connected.ticking |= begins;
+            begins.then_some(due)
+        });
+        if let Some(due) = due.flatten() {
             let session = Arc::clone(self);
-            tokio::spawn(async move { session.tick(due).await });
+            tokio::spawn(async move {
+                session.tick(due).await;
+                session.connected(|connected| connected.ticking = false);
+            });
         }
     }
 
-    async fn tick(self: Arc<Self>, due: Vec<(Channel, Active)>) {
+    async fn tick(&self, due: Vec<(Channel, Active)>) {
         for (channel, active) in due {
             if self.outbox().is_closing() {
                 return;

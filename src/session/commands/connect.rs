@@ -231,12 +231,13 @@ fn enter(
     let registration = registration.ok_or(Disconnect::CONNECTION_LIMIT)?;
     session.count_entered(labels);
     let subscriptions = Subscriptions::default();
-    let mut connected = Connected { registration, info, subscriptions, labels };
+    let mut connected = Connected { registration, info, subscriptions, labels, ticking: false };
     let mut subs = Vec::with_capacity(made.len());
     let mut ready = Vec::with_capacity(made.len());
     for (channel, established) in made {
         // Names are unique and were counted already.
         let _ = connected.subscriptions.begin(&channel, usize::MAX);
+        session.count_subscription_made(labels);
         let (result, one) = established.commit(&mut connected.subscriptions);
         subs.push(ServerSideSub { channel: channel.to_string(), result: Some(result) });
         ready.push(one);

@@ -6,8 +6,12 @@
 //! here give way to others at each call, so what happens inside of a subscribe can be interleaved.
 
 mod client;
+mod deltas;
 mod no_loss;
 mod racing;
+mod recovering;
+mod sizes;
+mod subscribing;
 mod truth;
 mod wire;
 
@@ -16,14 +20,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+
 use crate::auth::{TokenSettings, TokenVerifier};
-use crate::broker::{Broker, MemoryBroker};
+use crate::broker::{Broker, MemoryBroker, Published};
 use crate::channel::Namespaces;
 use crate::config::channel::{DeltaType, RecoveryMode};
 use crate::config::{ChannelConfig, ChannelOptions, Client as ClientConfig, Namespace};
 use crate::hub::Hub;
-use crate::node::{Node, Parts, Rules};
+use crate::node::{Node, Parts, Payload, Publish, Rules};
 use crate::presence::{MemoryPresence, Presence};
+use crate::protocol::command::SubscribeRequest;
+use crate::protocol::reply::SubscribeResult;
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
@@ -39,8 +49,24 @@ enum Pace {
     Yielding,
 }
 
-/// A node with the namespaces of [`namespaces`], and its clock.
+/// A node with the namespaces of [`namespaces`].
 fn gateway(pace: Pace, clock: &Clock, adapt: impl FnOnce(&mut ClientConfig)) -> Arc<Node> {
+    node_of(pace, clock, &namespaces(), adapt)
+}
+
+/// A node whose channel `brief:*` is forgotten 10 s after the last look at it.
+fn forgetful_gateway(clock: &Clock) -> Arc<Node> {
+    let mut channels = namespaces();
+    channels.history_meta_ttl = Duration::from_secs(10);
+    node_of(Pace::AtOnce, clock, &channels, |_| {})
+}
+
+fn node_of(
+    pace: Pace,
+    clock: &Clock,
+    channels: &ChannelConfig,
+    adapt: impl FnOnce(&mut ClientConfig),
+) -> Arc<Node> {
     let mut client = ClientConfig {
         ping_interval: Duration::ZERO,
         pong_timeout: Duration::ZERO,
@@ -69,7 +95,7 @@ fn gateway(pace: Pace, clock: &Clock, adapt: impl FnOnce(&mut ClientConfig)) -> 
         clock: clock.clone(),
         client,
         rules: Rules {
-            channels: Namespaces::new(&namespaces()).unwrap(),
+            channels: Namespaces::new(channels).unwrap(),
             connection_tokens: TokenVerifier::new(tokens).unwrap(),
             subscription_tokens: None,
         },
@@ -147,4 +173,34 @@ fn finish<T>(future: impl Future<Output = T>) -> T {
         }
     }
     panic!("it waits for something that does not come");
+}
+
+fn publish(node: &Node, channel: &str, data: &str) -> Published {
+    publish_with(node, channel, data, Publish::default())
+}
+
+fn publish_with(node: &Node, channel: &str, data: &str, publish: Publish) -> Published {
+    let data = Bytes::copy_from_slice(data.as_bytes());
+    let payload = Payload::check(node.channel(channel).unwrap(), data).unwrap();
+    finish(node.publish(channel, payload, publish)).unwrap()
+}
+
+fn tagged(key: &str, value: &str) -> Publish {
+    Publish { tags: [(key.to_owned(), value.to_owned())].into(), ..Publish::default() }
+}
+
+fn to(channel: &str) -> SubscribeRequest {
+    SubscribeRequest { channel: channel.to_owned(), ..SubscribeRequest::default() }
+}
+
+/// A subscribe request that goes on behind `offset` of the stream that `before` was to.
+fn recovering(channel: &str, before: &SubscribeResult, offset: u64) -> SubscribeRequest {
+    let epoch = before.epoch.clone();
+    SubscribeRequest { recover: true, offset, epoch, ..to(channel) }
+}
+
+/// A token whose signature nobody looks at here.
+fn token(claims: &serde_json::Value) -> String {
+    let part = |value: &str| URL_SAFE_NO_PAD.encode(value);
+    format!("{}.{}.c2ln", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims.to_string()))
 }

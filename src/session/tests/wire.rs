@@ -9,9 +9,10 @@ use futures_util::future::BoxFuture;
 use crate::hub::Wanted;
 use crate::node::Node;
 use crate::protocol::codes::Disconnect;
-use crate::protocol::command::Command;
+use crate::protocol::command::{Command, ConnectRequest, SubscribeRequest, UnsubscribeRequest};
 use crate::protocol::frame::Codec;
-use crate::protocol::reply::Reply;
+use crate::protocol::publication::Publication;
+use crate::protocol::reply::{Push, Reply, SubscribeResult};
 use crate::session::{Flow, Session, Traits};
 
 /// Does what `transport::websocket` does, one poll at a time: commands in order, signals beside
@@ -22,6 +23,7 @@ pub struct Wire {
     pub inbox: VecDeque<Reply>,
     /// Why the server closes, once it does.
     pub closing: Option<Disconnect>,
+    last_id: u32,
     frames: VecDeque<Vec<Command>>,
     work: Option<BoxFuture<'static, Flow>>,
     chores: Option<BoxFuture<'static, ()>>,
@@ -42,10 +44,59 @@ impl Wire {
             session: Session::open(node, codec, traits),
             inbox: VecDeque::new(),
             closing: None,
+            last_id: 0,
             frames: VecDeque::new(),
             work: None,
             chores: None,
         }
+    }
+
+    /// A connection that has sent its connect command and read the reply.
+    pub fn connected(node: &Arc<Node>, codec: Codec, user: &str) -> Self {
+        let mut wire = Self::open(node, codec, user);
+        let connect = ConnectRequest::default();
+        let reply = wire.call(Command { connect: Some(connect), ..Command::default() });
+        assert!(reply.connect.is_some());
+        wire
+    }
+
+    /// The reply to a command that is answered without anybody else's doing.
+    pub fn call(&mut self, command: Command) -> Reply {
+        let id = self.ask(command);
+        self.settle();
+        let at = self.inbox.iter().position(|reply| reply.id == id).expect("a reply");
+        self.inbox.remove(at).unwrap()
+    }
+
+    /// Sends a command; returns its id.
+    pub fn ask(&mut self, command: Command) -> u32 {
+        self.last_id += 1;
+        self.send(vec![Command { id: self.last_id, ..command }]);
+        self.last_id
+    }
+
+    pub fn subscribe(&mut self, request: SubscribeRequest) -> Result<SubscribeResult, u32> {
+        let reply = self.call(Command { subscribe: Some(request), ..Command::default() });
+        match reply.error {
+            None => Ok(reply.subscribe.expect("a result")),
+            Some(error) => Err(error.code),
+        }
+    }
+
+    pub fn unsubscribe(&mut self, channel: &str) {
+        let unsubscribe = Some(UnsubscribeRequest { channel: channel.into() });
+        let reply = self.call(Command { unsubscribe, ..Command::default() });
+        assert!(reply.unsubscribe.is_some());
+    }
+
+    /// The pushes that have arrived, in order.
+    pub fn pushes(&mut self) -> Vec<Push> {
+        self.settle();
+        self.inbox.drain(..).filter_map(|reply| reply.push).collect()
+    }
+
+    pub fn publications(&mut self) -> Vec<Publication> {
+        self.pushes().into_iter().filter_map(|push| push.publication).collect()
     }
 
     /// One frame with these commands.
