@@ -135,7 +135,7 @@ async fn a_reload_brings_namespaces_and_keys_and_keeps_connections() {
 
     server.write_settings(&format!("client.token.hmac_secret_key = \"another\"\n{CHAT}"));
     server.signal(Signal::HUP);
-    server.log().wait_for(|line| says(line, "reloaded: ")).await;
+    server.log().wait_for(|line| says(line, "configuration reloaded")).await;
     client.subscribe("chat:1").await.expect("the new namespace is there");
     let mut late = server.open().await;
     let refused = late.connect(&token("ann")).await;
@@ -160,7 +160,7 @@ async fn a_reload_of_a_broken_file_changes_nothing() {
         server.write_settings(broken);
         server.signal(Signal::HUP);
         eventually("the log tells", SOON, async || {
-            server.log().count(|line| says(line, "not reloaded")) == count + 1
+            server.log().count(|line| says(line, "configuration not reloaded")) == count + 1
         })
         .await;
         client.subscribe(&format!("chat:{count}")).await.expect("the old rules hold");
