@@ -14,8 +14,8 @@ FUZZ_SECONDS ?= 30
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # The binary the third-party suites run against.
-BOBOLINK_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
-export BOBOLINK_BIN
+GATEWAY_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
+export GATEWAY_BIN
 
 NODE_SUITE := tests/thirdparty/node
 BROWSER_SUITE := tests/thirdparty/browser

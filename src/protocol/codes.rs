@@ -2,7 +2,7 @@
 //! errors of the server API.
 //!
 //! To add a code: one line in its table, the sentence above it says when it is sent. Then run
-//! `BOBOLINK_WRITE_DOCS=1 cargo test --lib protocol::codes`, which writes `docs/codes.md` anew;
+//! `WRITE_DOCS=1 cargo test --lib protocol::codes`, which writes `docs/codes.md` anew;
 //! without the variable the same test compares the file with the tables.
 
 use std::borrow::Cow;
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn the_committed_page_shows_these_tables() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/codes.md");
-        if std::env::var_os("BOBOLINK_WRITE_DOCS").is_some() {
+        if std::env::var_os("WRITE_DOCS").is_some() {
             std::fs::write(&path, markdown()).expect("docs/codes.md is writable");
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();

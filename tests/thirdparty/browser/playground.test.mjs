@@ -1,8 +1,8 @@
 // Walks a newcomer's first minute through the playground, in a real browser against a real server.
 //
-//   BOBOLINK_BIN=target/debug/bobolink npm test
+//   GATEWAY_BIN=target/debug/bobolink npm test
 //
-// BOBOLINK_BIN the binary to run `serve --dev` of
+// GATEWAY_BIN the binary to run `serve --dev` of
 // BASE_URL     a server that runs already, in its place
 // SCREENSHOTS  folder for screenshots; none are taken without it
 // CHROMIUM     the browser; /usr/bin/chromium when not set

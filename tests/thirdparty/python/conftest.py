@@ -11,8 +11,8 @@ from gateway import API_KEY, Gateway
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory):
-    if "BOBOLINK_BIN" not in os.environ:
-        pytest.exit("BOBOLINK_BIN must name the gateway binary, `make test-python` sets it", 2)
+    if "GATEWAY_BIN" not in os.environ:
+        pytest.exit("GATEWAY_BIN must name the gateway binary, `make test-python` sets it", 2)
     running = Gateway(tmp_path_factory.mktemp("gateway"))
     running.wait_until_ready()
     yield running

@@ -58,7 +58,7 @@ class Gateway:
         config_path.write_text(json.dumps(_configuration(self.port)))
         with self._log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [os.environ["BOBOLINK_BIN"], "serve", "-c", str(config_path)],
+                [os.environ["GATEWAY_BIN"], "serve", "-c", str(config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

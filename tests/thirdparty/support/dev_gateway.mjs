@@ -15,8 +15,8 @@ export class DevGateway {
 
   /** Starts it and waits for its greeting. */
   static async start() {
-    const binary = process.env.BOBOLINK_BIN;
-    assert.ok(binary, 'BOBOLINK_BIN must name the binary');
+    const binary = process.env.GATEWAY_BIN;
+    assert.ok(binary, 'GATEWAY_BIN must name the binary');
     const gateway = new DevGateway();
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-dev-'));
     const args = ['serve', '--dev', '--http_server.port', '0'];

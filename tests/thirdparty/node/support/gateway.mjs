@@ -116,9 +116,9 @@ export class Gateway {
   }
 
   async #run() {
-    const binary = process.env.BOBOLINK_BIN;
+    const binary = process.env.GATEWAY_BIN;
     if (!binary) {
-      throw new Error('BOBOLINK_BIN must name the gateway binary, `make test-node` sets it');
+      throw new Error('GATEWAY_BIN must name the gateway binary, `make test-node` sets it');
     }
     this.#child = spawn(binary, ['serve', '-c', this.#configPath], { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
