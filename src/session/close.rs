@@ -32,13 +32,13 @@ impl Session {
     /// `code`. Nothing more is delivered to it.
     pub fn leave(&self, code: u32) -> Farewell {
         self.outbox().close(Disconnect::CONNECTION_CLOSED);
-        let state = mem::replace(&mut *self.state.lock(), State::Closed);
+        let mut state = self.state.lock();
+        let left = mem::replace(&mut *state, State::Closed);
         self.count_disconnect(code);
-        let State::Connected(connected) = state else {
+        let State::Connected(connected) = left else {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };
         connected.subscriptions.abandon_in_flight();
-        self.node.hub.connections.remove(&self.connection, connected.registration);
         let subscriptions = &connected.subscriptions;
         let left = |(channel, active): (&Channel, &Active)| Left {
             channel: channel.clone(),
@@ -46,6 +46,9 @@ impl Session {
             joined: subscriptions.in_flight(channel).map(Notify::notified_owned),
         };
         let subscriptions: Vec<_> = subscriptions.actives().map(left).collect();
+        // Only now: a join that arrives beside this must find somebody who waits for it.
+        drop(state);
+        self.node.hub.connections.remove(&self.connection, connected.registration);
         self.count_left(connected.labels, subscriptions.len());
         for left in &subscriptions {
             self.node.unsubscribe(&left.channel, left.active.key);
