@@ -1,9 +1,12 @@
-//! What calls of the server API do to connections that stand.
+//! What calls of the server API and fresh tokens do to connections that stand.
 
+use bobolink::client::{Client, Error};
+use bobolink::protocol::command::{Command, RefreshRequest};
 use hyper::Method;
+use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
-use crate::support::{SOON, Server};
+use crate::support::{SECRET, SOON, Server};
 
 const KEY: &str = "an-api-key";
 
@@ -36,6 +39,26 @@ async fn a_subscription_made_with_recover_since_brings_what_was_missed_in_order(
         let (channel, publication) = client.publication(SOON).await.expect("a publication");
         assert_eq!((channel.as_str(), publication.offset), ("chat:a", offset));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_names_an_unknown_namespace_is_an_error_and_no_reconnect() {
+    let server = Server::start(RECOVERABLE).await;
+    let mut client = server.connected("ann").await;
+    let refused = refresh(&mut client, &json!({ "sub": "ann", "channels": ["nowhere:a"] })).await;
+    assert_eq!(refused.expect("a reply").map(|error| error.code), Some(102));
+    let changed = refresh(&mut client, &json!({ "sub": "ann", "channels": ["chat:a"] })).await;
+    assert!(matches!(changed, Err(Error::Closed(close)) if close.code == Some(3010)));
+}
+
+async fn refresh(
+    client: &mut Client,
+    claims: &Value,
+) -> Result<Option<bobolink::protocol::reply::Error>, Error> {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&Header::default(), claims, &key).expect("a token");
+    let refresh = Some(RefreshRequest { token });
+    Ok(client.request(Command { refresh, ..Command::default() }).await?.error)
 }
 
 async fn call(server: &Server, method: &str, request: &Value) {
