@@ -79,11 +79,11 @@ impl Session {
         self.settle(channel).await;
         let begun = self.connected(|connected| {
             let begun = connected.subscriptions.begin_end(channel, key)?;
+            self.count_subscription_ended(connected.labels);
             Some((begun, connected.info.clone()))
         });
         let Some(((channel, active), conn_info)) = begun.flatten() else { return };
         self.node.unsubscribe(&channel, active.key);
-        self.count_subscription_ended();
         self.disappear(&channel, active, &conn_info).await;
         self.connected(|connected| {
             if let Some(code) = tell {

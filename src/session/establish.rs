@@ -197,10 +197,9 @@ impl Session {
         Joining { channel: reserved.channel, info, done }
     }
 
-    /// Counts the subscription, and announces the client to the others if joins are announced.
+    /// Announces the client to the others, if joins are announced.
     pub(super) async fn announce(&self, joining: Joining) {
         let Joining { channel, info, done } = joining;
-        self.count_subscription_made();
         let Some(info) = info else { return };
         if let Err(error) = self.node.publish_join(&channel, &info).await {
             tracing::warn!(%channel, %error, "join was not published");
@@ -324,6 +323,7 @@ impl Slot {
         let session = Arc::clone(&self.session);
         let joining = session.connected(|connected| {
             let (_, ready) = established.commit(&mut connected.subscriptions);
+            session.count_subscription_made(connected.labels);
             session.go_live(ready, first)
         });
         if let Some(joining) = joining {

@@ -257,7 +257,9 @@ impl Connection {
     async fn finish(mut self, end: End) {
         let code = match &end {
             End::Close(disconnect) | End::Gone(disconnect) => disconnect.code,
-            End::TooBig | End::Refused => Disconnect::BAD_REQUEST.code,
+            End::TooBig => u16::from(CloseCode::Size).into(),
+            // It was told by a reply, and leaves by itself.
+            End::Refused => Disconnect::CONNECTION_CLOSED.code,
         };
         let farewell = self.session.leave(code);
         let frame = match &end {

@@ -238,6 +238,7 @@ fn enter(
         // Names are unique and were counted already.
         let _ = connected.subscriptions.begin(&channel, usize::MAX);
         let (result, one) = established.commit(&mut connected.subscriptions);
+        session.count_subscription_made(labels);
         subs.push(ServerSideSub { channel: channel.to_string(), result: Some(result) });
         ready.push(one);
     }
