@@ -106,6 +106,19 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     Ok(())
 }
 
+/// Puts together all that a start puts together short of the ports, and drops it again.
+///
+/// # Errors
+/// What would keep the server from starting: keys, certificates and paths that cannot be used.
+pub fn check(config: &Config) -> Result<(), ServerError> {
+    let (health, lifecycle) = (Arc::new(Health::new()), Lifecycle::new());
+    let node = node_of(config, Clock::real())?;
+    let has_internal = config.http_server.internal().is_some();
+    endpoints::routes(config, &node, &health, &lifecycle, has_internal, None)?;
+    Certificates::load(config)?;
+    Ok(())
+}
+
 fn node_of(config: &Config, clock: Clock) -> Result<Arc<Node>, ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));

@@ -26,6 +26,7 @@ pub fn checkconfig(args: CheckConfigArgs, out: &mut impl Write) -> Result<(), Cl
     if args.strict && unknown > 0 {
         return Err(CliError::Strict(unknown));
     }
+    crate::server::check(&loaded.config)?;
     let file = loaded.file.as_deref().unwrap_or("no file, defaults only");
     Ok(writeln!(out, "configuration is fine ({file})")?)
 }
@@ -213,6 +214,21 @@ mod tests {
         let (done, out) = check(false);
         assert!(done.is_ok() && out.contains("unknown key nonsense"), "{done:?} {out}");
         assert!(matches!(check(true).0, Err(CliError::Strict(_))));
+    }
+
+    #[test]
+    fn what_would_not_start_is_not_fine() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("a.toml").display().to_string();
+        for (text, culprit) in [
+            ("client.token.jwks_public_endpoint = 'ftp://a'\n", "jwks_public_endpoint"),
+            ("health.enabled = true\nwebsocket.handler_prefix = '/health/live'\n", "/health/live"),
+        ] {
+            fs::write(&path, text).expect("written");
+            let args = CheckConfigArgs { config: Some(path.clone()), strict: false };
+            let error = checkconfig(args, &mut Vec::new()).expect_err(text).to_string();
+            assert!(error.contains(culprit), "{error}");
+        }
     }
 
     #[test]

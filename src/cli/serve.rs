@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{CliError, ServeArgs, runtime};
 use crate::config::log::{Log, LogFormat, LogLevel};
-use crate::config::{Disk, Loaded, Sources, load};
+use crate::config::{Disk, Loaded, NoticeKind, Sources, load};
 use crate::telemetry::logging::{self, Format, Level, Settings};
 
 /// Runs the server until it is told to stop.
@@ -13,19 +13,21 @@ pub fn serve(args: ServeArgs) -> Result<(), CliError> {
     let ServeArgs { config: file, dev, flags } = args;
     let loaded = load(&Sources::of_process(file.clone(), flags.0.clone()), &Disk)?;
     let level = logging::init(&log_settings(&loaded.config.log))?;
-    announce(&loaded);
+    announce(&loaded, dev);
     let reload = move || {
         let sources = Sources::of_process(file.clone(), flags.0.clone());
         let loaded = load(&sources, &Disk).map_err(|errors| errors.to_string())?;
-        announce(&loaded);
+        announce(&loaded, dev);
         level.set(log_settings(&loaded.config.log).level);
         Ok(loaded.config)
     };
     Ok(runtime()?.block_on(crate::server::run(loaded.config, Arc::new(reload), dev))?)
 }
 
-fn announce(loaded: &Loaded) {
-    for notice in &loaded.notices {
+/// Logs the notices; under `--dev` without the advice, since what is missing there is provided and
+/// what is open is meant to be.
+fn announce(loaded: &Loaded, dev: bool) {
+    for notice in loaded.notices.iter().filter(|notice| !dev || notice.kind != NoticeKind::Advice) {
         tracing::warn!("{}", notice.text);
     }
 }

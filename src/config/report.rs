@@ -125,7 +125,7 @@ impl<'a> Report<'a> {
 
     /// Notes a key that means nothing, and the nearest one that does.
     pub fn unknown_key(&mut self, at: &str, origin: &Origin) {
-        let hint = nearest(at, self.known.iter().map(String::as_str))
+        let hint = nearest(at, self.known.iter().flat_map(|key| with_sections(key)))
             .map(|known| format!(", did you mean {known}?"))
             .unwrap_or_default();
         let text = format!("unknown key {at} ({origin}) is ignored{hint}");
@@ -136,6 +136,12 @@ impl<'a> Report<'a> {
     pub fn file(&self, path: &str) -> std::io::Result<String> {
         self.files.read(path)
     }
+}
+
+/// A key and the sections that it is in.
+fn with_sections(key: &str) -> impl Iterator<Item = &str> {
+    let sections = key.match_indices('.').filter_map(|(dot, _)| key.get(..dot));
+    sections.chain([key])
 }
 
 /// The candidate most like `name`, if one is like it at all.
@@ -200,5 +206,14 @@ mod tests {
         );
         assert_eq!(find("HTTP_API_KYE"), Some("http_api.key"));
         assert_eq!(find("something.else.entirely"), None);
+    }
+
+    #[test]
+    fn a_misspelt_section_is_found_too() {
+        let keys = ["http_server.port".to_owned(), "http_server.tls.enabled".to_owned()];
+        let find = |name| nearest(name, keys.iter().flat_map(|key| with_sections(key)));
+        assert_eq!(find("http_servr"), Some("http_server"));
+        assert_eq!(find("http_server.tsl"), Some("http_server.tls"));
+        assert_eq!(find("http_server.prot"), Some("http_server.port"));
     }
 }

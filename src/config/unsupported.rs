@@ -42,6 +42,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     row("channel.<options>.sub_refresh_proxy_enabled", "the subscription refresh proxy"),
     row("channel.<options>.subscribe_stream_proxy_enabled", "the subscribe stream proxy"),
     row("rpc.<options>.proxy_enabled", "the RPC proxy"),
+    row("rpc.ping.enabled", "the ping method of RPC"),
     row("grpc_api.enabled", "the server API over gRPC"),
     row("websocket.compression", "compression"),
     row("sse.enabled", "the SSE transport"),

@@ -246,7 +246,7 @@ fn check_personal_channel(config: &Config, report: &mut Report<'_>) {
 fn advise(config: &Config, report: &mut Report<'_>) {
     let (client, api) = (&config.client, &config.http_api);
     if !api.disabled && !api.insecure && api.key.is_empty() {
-        report.advise("http_api.key is not set: every call to the server API is refused");
+        report.advise("http_api.key is not set: the server API is off");
     }
     let insecure = [
         ("client.insecure", client.insecure),

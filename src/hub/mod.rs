@@ -120,16 +120,21 @@ impl Hub {
         Reserved { channel, key, id: subscribers.id }
     }
 
-    /// Queues `reply`, if there is one, and then delivers: first what was buffered, as if it came
-    /// now, then whatever is published. Nothing of the channel can come before the reply.
-    pub fn go_live(&self, reserved: &Reserved, start: Start, reply: Option<Bytes>, now_ms: i64) {
+    /// Queues the messages that come `first`, of which a reply is the usual one, and then delivers:
+    /// what was buffered, as if it came now, then whatever is published. Nothing of the channel can
+    /// come before them.
+    pub fn go_live(
+        &self,
+        reserved: &Reserved,
+        start: Start,
+        first: impl IntoIterator<Item = Bytes>,
+        now_ms: i64,
+    ) {
         let mut shard = self.shard(&reserved.channel).lock();
         let Some(subscribers) = shard.get_mut(&reserved.channel) else { return };
         let id = subscribers.id;
         if let Some(entry) = subscribers.entry(reserved.key) {
-            if let Some(reply) = reply {
-                entry.connection.outbox.push(reply);
-            }
+            first.into_iter().for_each(|message| entry.connection.outbox.push(message));
             entry.go_live(&reserved.channel, id, start, now_ms);
         }
     }

@@ -50,8 +50,8 @@ pub struct Dev {
 /// `--dev` could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    #[error("--dev binds to loopback only, but http_server.address is {0:?}")]
-    NotLoopback(String),
+    #[error("--dev binds to loopback only, but {key} is {address:?}")]
+    NotLoopback { key: &'static str, address: String },
     #[error("cannot keep secrets in {}: {source}", path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error("{} does not hold the secrets of an earlier start; remove it to make new ones: {source}", path.display())]
@@ -169,13 +169,24 @@ fn token(body: &[u8], secret: &str, now: i64) -> hyper::Response<Body> {
 }
 
 fn bind_to_loopback(config: &mut Config) -> Result<(), DevError> {
-    let address = &mut config.http_server.address;
-    if address.is_empty() {
-        "127.0.0.1".clone_into(address);
+    let server = &mut config.http_server;
+    if server.address.is_empty() {
+        "127.0.0.1".clone_into(&mut server.address);
     }
-    let is_loopback = address == "localhost"
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if is_loopback { Ok(()) } else { Err(DevError::NotLoopback(address.clone())) }
+    let is_loopback = |address: &str| {
+        address == "localhost"
+            || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    // An empty internal address is that of the main port.
+    for (key, address) in [
+        ("http_server.address", &server.address),
+        ("http_server.internal_address", &server.internal_address),
+    ] {
+        if !address.is_empty() && !is_loopback(address) {
+            return Err(DevError::NotLoopback { key, address: address.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn host_of(address: IpAddr) -> String {

@@ -109,11 +109,7 @@ fn api(config: &Config, node: &Arc<Node>) -> Option<HttpApi> {
         return None;
     }
     if settings.key.is_empty() && !settings.insecure {
-        tracing::warn!("server API is off: http_api.key is not set");
         return None;
-    }
-    if settings.insecure {
-        tracing::warn!("server API is open to everyone: http_api.insecure is on");
     }
     let key = (!settings.insecure).then(|| settings.key.clone());
     let by_status = settings.error_mode == ErrorMode::Transport;

@@ -33,9 +33,7 @@ impl Session {
     pub fn leave(&self, code: u32) -> Farewell {
         self.outbox().close(Disconnect::CONNECTION_CLOSED);
         let (state, subscriptions) = self.take_state();
-        if code != Disconnect::CONNECTION_CLOSED.code {
-            self.count_disconnect(code);
-        }
+        self.count_disconnect(code);
         let State::Connected(connected) = state else {
             return Farewell { conn_info: Bytes::new(), subscriptions: Vec::new() };
         };
@@ -86,11 +84,11 @@ impl Session {
         self.settle(channel).await;
         let begun = self.connected(|connected| {
             let begun = connected.subscriptions.begin_end(channel, key)?;
+            self.count_subscription_ended(connected.labels);
             Some((begun, connected.info.clone()))
         });
         let Some(((channel, active), conn_info)) = begun.flatten() else { return };
         self.node.unsubscribe(&channel, active.key);
-        self.count_subscription_ended();
         self.disappear(&channel, active, &conn_info).await;
         self.connected(|connected| {
             if let Some(code) = tell {

@@ -1,6 +1,9 @@
 //! What a session counts; the metrics themselves are declared in `telemetry`.
 
+use std::time::Instant;
+
 use super::Session;
+use crate::protocol::codes::Disconnect;
 use crate::protocol::command::Request;
 use crate::protocol::reply::Reply;
 use crate::telemetry::metrics::labels::{
@@ -41,16 +44,25 @@ impl Session {
         self.node.metrics.node.actions.with(Action::RemoveClient).inc();
     }
 
-    /// Counts a subscription as the session's; called where it becomes that, under the state's lock.
+    /// Under the lock that makes the subscription the session's, like its end: or the end of the
+    /// connection, which counts what the session has, would take off one too many or too few.
     pub(super) fn count_subscription_made(&self, (name, _): (ClientName, ClientVersion)) {
         let client = &self.node.metrics.client;
         client.subscriptions_accepted.with(name).inc();
         client.subscriptions_inflight.with(name).inc();
     }
 
-    pub(super) fn count_subscription_ended(&self) {
-        if let Some((name, _)) = self.connected(|connected| connected.labels) {
-            self.node.metrics.client.subscriptions_inflight.with(name).dec();
+    pub(super) fn count_subscription_ended(&self, (name, _): (ClientName, ClientVersion)) {
+        self.node.metrics.client.subscriptions_inflight.with(name).dec();
+    }
+
+    /// A pong, given the moment from which on it would have been late.
+    pub(super) fn count_round_trip(&self, late_at: Option<Instant>) {
+        let pinged_at = late_at.and_then(|late| late.checked_sub(self.node.client.pong_timeout));
+        if let Some(pinged_at) = pinged_at {
+            let took = self.node.clock.now().saturating_duration_since(pinged_at);
+            let duration = &self.node.metrics.client.ping_pong_duration;
+            duration.with(Transport::Websocket).observe(took.as_secs_f64());
         }
     }
 
@@ -58,7 +70,11 @@ impl Session {
         self.node.metrics.client.reply_errors.with((method, ReplyCode::from(code))).inc();
     }
 
+    /// A client that left by itself was not disconnected.
     pub(super) fn count_disconnect(&self, code: u32) {
+        if code == Disconnect::CONNECTION_CLOSED.code {
+            return;
+        }
         let code = DisconnectCode::from(code);
         self.node.metrics.client.server_disconnects.with(code).inc();
         self.node.metrics.transport.outgoing_close.with((Transport::Websocket, code)).inc();

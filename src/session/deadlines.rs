@@ -65,19 +65,18 @@ impl Deadlines {
         self.expire = at;
     }
 
-    /// Notes a pong; tells how long to wait no longer.
-    pub fn pong(&mut self) -> Result<(), UnexpectedPong> {
+    /// Notes a pong; tells when it would have been late, if it ever would.
+    pub fn pong(&mut self) -> Result<Option<Instant>, UnexpectedPong> {
         if !self.awaits_pong {
             return Err(UnexpectedPong);
         }
-        self.heard();
-        Ok(())
+        Ok(self.heard())
     }
 
-    /// Notes that the client is alive, however it showed.
-    pub fn heard(&mut self) {
+    /// Notes that the client is alive, however it showed; tells when that would have been too late.
+    pub fn heard(&mut self) -> Option<Instant> {
         self.awaits_pong = false;
-        self.pong = None;
+        self.pong.take()
     }
 
     /// The next thing due at `now`, if any; ask until there is none.
@@ -167,7 +166,7 @@ mod tests {
         let later = now + Duration::from_secs(25);
         assert_eq!(deadlines.pong(), Err(UnexpectedPong));
         assert_eq!(deadlines.take_due(later, &RHYTHM), Some(Due::Ping));
-        assert_eq!(deadlines.pong(), Ok(()));
+        assert_eq!(deadlines.pong(), Ok(Some(later + RHYTHM.pong_timeout)));
         assert_eq!(deadlines.pong(), Err(UnexpectedPong), "a second pong for the same ping");
     }
 

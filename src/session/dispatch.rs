@@ -102,7 +102,9 @@ impl Session {
             Request::Connect(request) => return commands::connect(self, id, request).await,
             Request::Pong => {
                 let pong = self.deadlines.lock().pong();
-                return pong.map(|()| None).map_err(|_| Disconnect::BAD_REQUEST.into());
+                let late_at = pong.map_err(|_| Disconnect::BAD_REQUEST)?;
+                self.count_round_trip(late_at);
+                return Ok(None);
             }
             other => other,
         };

@@ -199,10 +199,10 @@ impl Session {
         Ok(Established { result, pending, start, active, presence, info })
     }
 
-    /// Starts delivery, behind `reply` if there is one.
-    pub(super) fn go_live(&self, ready: Ready, reply: Option<Bytes>) -> Joining {
+    /// Starts delivery, behind the messages that come `first`.
+    pub(super) fn go_live(&self, ready: Ready, first: impl IntoIterator<Item = Bytes>) -> Joining {
         let Ready { reserved, start, info, done } = ready;
-        self.node.hub.go_live(&reserved, start, reply, self.node.clock.unix_millis());
+        self.node.hub.go_live(&reserved, start, first, self.node.clock.unix_millis());
         Joining { channel: reserved.channel, info, done }
     }
 
@@ -320,16 +320,20 @@ impl Established {
 }
 
 impl Slot {
-    /// Makes the subscription active behind `reply`, unless the connection has closed in the
-    /// meantime: then it is undone. One step under the state's lock, so that nobody finds a
-    /// subscription to end whose beginning the client does not know.
-    pub async fn go_live(mut self, established: Established, reply: Bytes) {
+    /// Makes the subscription active behind the messages that come `first`, unless the connection
+    /// has closed in the meantime: then it is undone. One step under the state's lock, so that nobody
+    /// finds a subscription to end whose beginning the client does not know.
+    pub async fn go_live(
+        mut self,
+        established: Established,
+        first: impl IntoIterator<Item = Bytes>,
+    ) {
         self.kept = true;
         let session = Arc::clone(&self.session);
         let joining = session.connected(|connected| {
             session.count_subscription_made(connected.labels);
             let (_, ready) = established.commit(&mut connected.subscriptions);
-            session.go_live(ready, Some(reply))
+            session.go_live(ready, first)
         });
         if let Some(joining) = joining {
             session.announce(joining).await;

@@ -168,7 +168,8 @@ impl Session {
     /// Notes that the client answered a native ping.
     pub fn heard(&self) {
         if self.traits.native_ping {
-            self.deadlines.lock().heard();
+            let late_at = self.deadlines.lock().heard();
+            self.count_round_trip(late_at);
         }
     }
 

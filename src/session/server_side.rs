@@ -1,6 +1,9 @@
 //! What others do to this connection: the API's verbs, and the hub's word that something is missing.
 
 use std::sync::Arc;
+use std::{iter, mem};
+
+use bytes::Bytes;
 
 use super::establish::{Grant, Wish, ttl};
 use super::subscription::Origin;
@@ -8,7 +11,7 @@ use super::{Connected, Session, State};
 use crate::channel::Channel;
 use crate::hub::{Done, ServerSubscribe, Signal};
 use crate::protocol::codes::{Disconnect, UnsubscribeCode};
-use crate::protocol::reply::{Push, Refresh, Reply, Subscribe};
+use crate::protocol::reply::{Push, Refresh, Reply, Subscribe, SubscribeResult};
 
 impl Session {
     pub(super) async fn act_on(self: &Arc<Self>, signal: Signal) {
@@ -54,23 +57,39 @@ impl Session {
         let mut grant = Grant::of(rules, Origin::Server, overrides);
         (grant.info, grant.data, grant.expire_at) = (info, data, expire_at);
         let wish = Wish { recover: recover_since, ..Wish::default() };
-        let Ok(established) = self.establish(&channel, grant, wish, conn_info).await else {
+        let Ok(mut established) = self.establish(&channel, grant, wish, conn_info).await else {
             tracing::debug!(%channel, client = %self.connection.id(), "server-side subscription failed");
             return;
         };
-        let push = Subscribe {
-            recoverable: established.result.recoverable,
-            epoch: established.result.epoch.clone(),
-            offset: established.result.offset,
-            positioned: established.result.positioned,
-            data: established.result.data.clone(),
-        };
-        let push = Push { channel: channel.to_string(), subscribe: Some(push), ..Push::default() };
-        match self.encode(&Reply { push: Some(push), ..Reply::default() }) {
-            Ok(message) => slot.go_live(established, message).await,
+        match self.encode_subscribed(&channel, mem::take(&mut established.result)) {
+            Ok(messages) => slot.go_live(established, messages).await,
             Err(disconnect) => self.outbox().close(disconnect),
         }
         drop(done);
+    }
+
+    /// The push that tells a client of a subscription, and those with what it missed: the push has no
+    /// room for publications, and the client counts on from the position that it names.
+    fn encode_subscribed(
+        &self,
+        channel: &Channel,
+        result: SubscribeResult,
+    ) -> Result<Vec<Bytes>, Disconnect> {
+        let of_channel = || Push { channel: channel.to_string(), ..Push::default() };
+        let subscribe = Subscribe {
+            recoverable: result.recoverable,
+            epoch: result.epoch,
+            offset: result.offset,
+            positioned: result.positioned,
+            data: result.data,
+        };
+        let subscribed = Push { subscribe: Some(subscribe), ..of_channel() };
+        let missed = result.publications.into_iter();
+        let missed = missed.map(|missed| Push { publication: Some(missed), ..of_channel() });
+        iter::once(subscribed)
+            .chain(missed)
+            .map(|push| self.encode(&Reply { push: Some(push), ..Reply::default() }))
+            .collect()
     }
 
     async fn unsubscribed_by_server(
@@ -91,7 +110,7 @@ impl Session {
         drop(done);
     }
 
-    fn refreshed_by_server(&self, expire_at: Option<i64>, info: Option<bytes::Bytes>) {
+    fn refreshed_by_server(&self, expire_at: Option<i64>, info: Option<Bytes>) {
         let now = self.node.clock.unix_seconds();
         if let State::Connected(connected) = &mut *self.state.lock() {
             if let Some(info) = info {

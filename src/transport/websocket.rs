@@ -272,6 +272,7 @@ impl Connection {
         let code = match &end {
             End::Close(disconnect) | End::Gone(disconnect) => disconnect.code,
             End::Violation(code) => u16::from(*code).into(),
+            // It was told by a reply, and leaves by itself.
             End::Refused => Disconnect::CONNECTION_CLOSED.code,
         };
         let farewell = self.session.leave(code);

@@ -127,6 +127,18 @@ async fn with_dev_the_port_is_open_to_this_machine_only() {
     let (status, told) = Server::fails_to_start(&settings, &["--dev"]).await;
     assert!(!status.success());
     assert!(told.contains("--dev") && told.contains("http_server.address"), "{told}");
+
+    let internal = "http_server.internal_address = \"0.0.0.0\"\n";
+    let (status, told) = Server::fails_to_start(internal, &["--dev"]).await;
+    assert!(!status.success());
+    assert!(told.contains("--dev") && told.contains("http_server.internal_address"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_nobody_is_warned_of_keys_that_it_provides() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    let warnings = server.log().count(|line| line["level"] == "WARN");
+    assert_eq!(warnings, 0, "{:?}", server.log().lines());
 }
 
 #[tokio::test(flavor = "multi_thread")]

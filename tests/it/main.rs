@@ -6,6 +6,8 @@ mod fuzzed;
 mod hostile;
 mod layers;
 mod memory;
+mod metrics;
+mod server_api;
 mod shutdown;
 mod slow;
 mod source;

@@ -237,8 +237,8 @@ fn enter(
     for (channel, established) in made {
         // Names are unique and were counted already.
         let _ = connected.subscriptions.begin(&channel, usize::MAX);
-        session.count_subscription_made(labels);
         let (result, one) = established.commit(&mut connected.subscriptions);
+        session.count_subscription_made(labels);
         subs.push(ServerSideSub { channel: channel.to_string(), result: Some(result) });
         ready.push(one);
     }

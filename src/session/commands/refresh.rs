@@ -39,6 +39,9 @@ pub async fn refresh(
     }
     let named: BTreeSet<Channel> =
         token_channels(claims.channels, claims.subs).into_keys().collect();
+    for channel in &named {
+        rules.channels.resolve(channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)?;
+    }
     if !has_exactly(session, &named) {
         return Err(Disconnect::INSUFFICIENT_STATE.into());
     }

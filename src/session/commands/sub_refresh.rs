@@ -39,6 +39,7 @@ pub async fn sub_refresh(
         }
     };
     check_claims(session, &request.channel, &claims)?;
+    rules.channels.resolve(&request.channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)?;
     if claims.expire_at.is_some_and(|expire_at| expire_at <= now) {
         return Err(ErrorCode::EXPIRED.into());
     }

@@ -37,7 +37,7 @@ pub async fn subscribe(
     let established = session.establish(&channel, grant, wish, conn_info).await?;
     let reply = Reply { id, subscribe: Some(established.result.clone()), ..Reply::default() };
     let message = session.encode(&reply)?;
-    slot.go_live(established, message).await;
+    slot.go_live(established, [message]).await;
     Ok(None)
 }
 
