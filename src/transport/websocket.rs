@@ -18,6 +18,7 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -117,6 +118,8 @@ enum End {
     Close(Disconnect),
     /// The client's message was larger than it may be.
     TooBig,
+    /// What came is no WebSocket frame that a client may send.
+    Broken,
     /// The connect command was answered with an error: the client is to leave.
     Refused,
     /// The client left, or cannot be reached.
@@ -157,6 +160,11 @@ impl Connection {
                 Event::Incoming(Some(Err(tungstenite::Error::Capacity(_)))) => return End::TooBig,
                 Event::Incoming(Some(Err(tungstenite::Error::Utf8(_)))) => {
                     return End::Close(Disconnect::BAD_REQUEST);
+                }
+                Event::Incoming(Some(Err(tungstenite::Error::Protocol(error))))
+                    if error != ProtocolError::ResetWithoutClosingHandshake =>
+                {
+                    return End::Broken;
                 }
                 Event::Incoming(Some(Err(_)) | None) => {
                     return End::Gone(Disconnect::CONNECTION_CLOSED);
@@ -258,6 +266,7 @@ impl Connection {
         let code = match &end {
             End::Close(disconnect) | End::Gone(disconnect) => disconnect.code,
             End::TooBig => u16::from(CloseCode::Size).into(),
+            End::Broken => u16::from(CloseCode::Protocol).into(),
             // It was told by a reply, and leaves by itself.
             End::Refused => Disconnect::CONNECTION_CLOSED.code,
         };
@@ -272,10 +281,8 @@ impl Connection {
                 let reason = Utf8Bytes::from(fitting(&disconnect.reason));
                 Some(Some(CloseFrame { code: CloseCode::from(disconnect.code as u16), reason }))
             }
-            End::TooBig => {
-                let reason = Utf8Bytes::from_static("");
-                Some(Some(CloseFrame { code: CloseCode::Size, reason }))
-            }
+            End::TooBig => Some(Some(without_reason(CloseCode::Size))),
+            End::Broken => Some(Some(without_reason(CloseCode::Protocol))),
             // The stream has queued its answer to the client's close frame, if there was one.
             End::Refused | End::Gone(_) => Some(None),
         };
@@ -329,6 +336,10 @@ impl Connection {
         let mut unread = [0; 1_024];
         while socket.read(&mut unread).await.is_ok_and(|count| count > 0) {}
     }
+}
+
+fn without_reason(code: CloseCode) -> CloseFrame {
+    CloseFrame { code, reason: Utf8Bytes::from_static("") }
 }
 
 /// As much of a reason as a close frame holds.
