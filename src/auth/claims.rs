@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::protocol::json::{nullable, nullable_map};
+
 /// What a connection token says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectClaims {
@@ -170,7 +172,7 @@ struct ConnectWire {
     channel: String,
     #[serde(default, deserialize_with = "nullable")]
     channels: Vec<String>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "nullable_map")]
     subs: BTreeMap<String, SubscribeOptionsWire>,
     info: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "nullable")]
@@ -197,7 +199,7 @@ struct SubscribeWire {
     overrides: OverrideWire,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct SubscribeOptionsWire {
     info: Option<Box<RawValue>>,
     #[serde(default, deserialize_with = "nullable")]
@@ -251,12 +253,6 @@ impl From<OverrideWire> for OptionOverride {
 fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(payload)
         .map_err(|error| format!("the claims cannot be read, at column {}", error.column()))
-}
-
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A missing claim is an anonymous user.

@@ -95,6 +95,21 @@ async fn a_frame_that_announces_more_than_it_may_closes_with_1009_and_costs_noth
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn frames_that_no_client_may_send_close_with_1002() {
+    let mut scene = Scene::new("").await;
+    let unmasked = [0x81, 0x02, b'{', b'}'].as_slice();
+    let unknown_kind = [0x83, 0x80, 0, 0, 0, 0].as_slice();
+    let compressed = [0xc1, 0x80, 0, 0, 0, 0].as_slice();
+    let continuation_of_nothing = [0x80, 0x80, 0, 0, 0, 0].as_slice();
+    for frame in [unmasked, unknown_kind, compressed, continuation_of_nothing] {
+        let mut client = scene.server.connected("mallory").await;
+        client.stream_mut().write_all(frame).await.expect("sent");
+        assert_eq!(code(client.closed(SOON).await), Some(1002), "{frame:?}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_in_fragments_is_limited_as_a_whole() {
     let mut scene = Scene::new("").await;
     let mut client = scene.server.connected("mallory").await;

@@ -24,6 +24,8 @@ fn null_claims_are_absent_claims() {
         "subs": null, "info": null, "b64info": null, "meta": null,
     });
     assert_eq!(connect(nulls), Ok(ConnectClaims::default()));
+    let subs = connect(json!({"subs": {"news": null}})).unwrap().subs;
+    assert_eq!(subs["news"], SubscribeOptionsClaim::default());
 }
 
 #[test]
