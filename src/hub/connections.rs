@@ -85,8 +85,12 @@ impl Connections {
         let user = connection.user.get_or_init(|| Arc::from(""));
         let mut shard = self.shard(user).lock();
         let of_user = shard.entry(Arc::clone(user)).or_insert_with(|| Slab::with_capacity(1));
-        if limit > 0 && !user.is_empty() && of_user.len() >= limit {
-            return None;
+        if limit > 0 && !user.is_empty() {
+            // One that was told to leave makes room at once.
+            let staying = of_user.iter().filter(|(_, other)| !other.outbox.is_closing());
+            if staying.count() >= limit {
+                return None;
+            }
         }
         let key = of_user.insert(Arc::clone(connection));
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -158,6 +162,7 @@ pub(super) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::codes::Disconnect;
 
     fn connection(user: &str) -> Arc<Connection> {
         let connection = Connection::new(Uuid::new_v4(), Codec::Json, Outbox::new(1_024));
@@ -184,7 +189,11 @@ mod tests {
         assert!(connections.add(&connection("bob"), 1).is_none());
         connections.remove(&first, registration);
         assert!(connections.add(&connection("bob"), 1).is_some());
+        let second = connections.of_user("bob").remove(0);
+        assert!(connections.add(&connection("bob"), 1).is_none());
+        second.outbox.close(Disconnect::CONNECTION_LIMIT);
+        assert!(connections.add(&connection("bob"), 1).is_some(), "one that leaves makes room");
         assert!((0..3).all(|_| connections.add(&connection(""), 1).is_some()));
-        assert_eq!(connections.len(), 4);
+        assert_eq!(connections.len(), 5);
     }
 }

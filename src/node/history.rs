@@ -40,14 +40,16 @@ impl Node {
         Ok(self.broker.history(channel, &range, rules.history_meta_ttl).await?)
     }
 
-    /// Reads what a recovering subscriber missed.
+    /// Reads what a recovering subscriber missed: in reverse for its newest publication only.
     pub async fn missed(
         &self,
         channel: &str,
         range: &Range,
         meta_ttl: Duration,
     ) -> Result<History, Error> {
-        self.metrics.node.actions.with(Action::HistoryRecover).inc();
+        let action =
+            if range.reverse { Action::HistoryRecoverCache } else { Action::HistoryRecover };
+        self.metrics.node.actions.with(action).inc();
         Ok(self.broker.history(channel, range, meta_ttl).await?)
     }
 

@@ -30,11 +30,12 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use self::deadlines::{Deadlines, Due, Rhythm};
+use self::refusal::Refusal;
 use self::subscription::Subscriptions;
-use crate::channel::Actor;
+use crate::channel::{Actor, ChannelRules};
 use crate::hub::{Connection, Outbox, Registration, Signal};
 use crate::node::Node;
-use crate::protocol::codes::Disconnect;
+use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::frame::Codec;
 use crate::protocol::publication::ClientInfo;
 use crate::protocol::reply::Reply;
@@ -204,6 +205,13 @@ impl Session {
             State::Connected(connected) => Some(with(connected)),
             State::Connecting | State::Authenticating | State::Closed => None,
         }
+    }
+
+    /// The rules of a channel that the client names, if the name is one that clients may use.
+    fn channel(&self, channel: &str) -> Result<Arc<ChannelRules>, Refusal> {
+        let rules = self.node.rules();
+        rules.channels.check_name(channel)?;
+        rules.channels.resolve(channel).ok_or_else(|| ErrorCode::UNKNOWN_CHANNEL.into())
     }
 
     /// The connection's info, and its info in `channel` if it is subscribed there.

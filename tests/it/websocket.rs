@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bobolink::client::{Client, Error, Incoming, publish_request};
-use bobolink::protocol::command::{Command, RpcRequest, SendRequest, SubscribeRequest};
+use bobolink::protocol::command::{
+    Command, HistoryRequest, PresenceRequest, RpcRequest, SendRequest, SubscribeRequest,
+};
 use bobolink::protocol::frame::Codec;
 use bobolink::time::Clock;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
@@ -403,4 +405,24 @@ async fn a_frame_that_cannot_be_closes_with_the_code_of_websocket() {
     // A text frame of one byte without the mask that clients owe.
     client.stream_mut().write_all(&[0x81, 0x01, b'x']).await.expect("sent");
     assert_eq!(client.closed(SOON).await.expect("a close").code, Some(1002));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_clients_may_not_use_is_refused_whatever_they_want_with_it() {
+    let server = Server::start(OPEN).await;
+    let mut client = server.connected("ann").await;
+    for channel in ["caf\u{e9}".to_owned(), "x".repeat(256)] {
+        let presence = Some(PresenceRequest { channel: channel.clone() });
+        let history = Some(HistoryRequest { channel: channel.clone(), ..Default::default() });
+        let subscribe = Some(SubscribeRequest { channel: channel.clone(), ..Default::default() });
+        for command in [
+            Command { publish: Some(publish_request(&channel, "{}")), ..Default::default() },
+            Command { presence, ..Default::default() },
+            Command { history, ..Default::default() },
+            Command { subscribe, ..Default::default() },
+        ] {
+            let answer = client.request(command.clone()).await.expect("an answer");
+            assert_eq!(answer.error.map(|error| error.code), Some(107), "{command:?}");
+        }
+    }
 }

@@ -155,6 +155,9 @@ async fn server_side(
 ) -> Result<BTreeMap<Channel, Grant>, Refusal> {
     let mut grants = BTreeMap::new();
     for (channel, options) in &credentials.channels {
+        if channel.is_empty() {
+            return Err(ErrorCode::BAD_REQUEST.into());
+        }
         let channel_rules = rules.channels.resolve(channel).ok_or(ErrorCode::UNKNOWN_CHANNEL)?;
         let mut grant = Grant::of(channel_rules, Origin::Token, options.overrides);
         (grant.info, grant.data) = (options.info.clone(), options.data.clone());

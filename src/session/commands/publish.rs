@@ -20,7 +20,7 @@ pub async fn publish(
     if request.channel.is_empty() {
         return Err(Disconnect::BAD_REQUEST.into());
     }
-    let rules = session.node.channel(&request.channel)?;
+    let rules = session.channel(&request.channel)?;
     if request.kind != STREAM {
         return Err(ErrorCode::BAD_REQUEST.into());
     }

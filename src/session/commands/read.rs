@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::channel::{ChannelRules, permission};
 use crate::node::HistoryQuery;
-use crate::protocol::codes::{Disconnect, ErrorCode};
+use crate::protocol::codes::Disconnect;
 use crate::protocol::command::{HistoryRequest, PresenceRequest, PresenceStatsRequest};
 use crate::protocol::publication::Publication;
 use crate::protocol::reply::{HistoryResult, PresenceResult, PresenceStatsResult, Reply};
@@ -55,5 +55,5 @@ fn rules(session: &Session, channel: &str) -> Result<Arc<ChannelRules>, Refusal>
     if channel.is_empty() {
         return Err(Disconnect::BAD_REQUEST.into());
     }
-    session.node.channel(channel).map_err(|_| ErrorCode::UNKNOWN_CHANNEL.into())
+    session.channel(channel)
 }

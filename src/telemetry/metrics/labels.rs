@@ -99,6 +99,7 @@ label_enums! {
         PresenceStats = "presence_stats",
         History = "history",
         HistoryRecover = "history_recover",
+        HistoryRecoverCache = "history_recover_cache",
         HistoryStreamTop = "history_stream_top",
         HistoryRemove = "history_remove",
     }
