@@ -62,6 +62,10 @@ test-python: debug-binary ## Run the Python client's and API client's suite agai
 debug-binary:
 	cargo build --locked --bin bobolink
 
+.PHONY: mutants
+mutants: ## Break the lines of tests/mutants.toml and see their tests fail
+	scripts/mutants
+
 .PHONY: lint
 lint: ## Check format, lints, licences and sources of dependencies
 	cargo fmt --check
