@@ -5,6 +5,7 @@ use std::time::Duration;
 use bobolink::client::{Client, Error, Incoming, publish_request};
 use bobolink::protocol::command::{
     Command, HistoryRequest, PresenceRequest, RpcRequest, SendRequest, SubscribeRequest,
+    UnsubscribeRequest,
 };
 use bobolink::protocol::frame::Codec;
 use bobolink::time::Clock;
@@ -425,4 +426,17 @@ async fn a_name_that_clients_may_not_use_is_refused_whatever_they_want_with_it()
             assert_eq!(answer.error.map(|error| error.code), Some(107), "{command:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_without_content_is_there_all_the_same() {
+    let server = Server::start(OPEN).await;
+    let mut client = server.subscribed("ann", "news").await;
+    let publish = Some(publish_request("news", "{}"));
+    let answer = client.request(Command { publish, ..Default::default() }).await.expect("answer");
+    assert!(answer.publish.is_some(), "{answer:?}");
+    let unsubscribe = Some(UnsubscribeRequest { channel: "news".into() });
+    let answer =
+        client.request(Command { unsubscribe, ..Default::default() }).await.expect("answer");
+    assert!(answer.unsubscribe.is_some(), "{answer:?}");
 }
