@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bobolink::client::{Client, Error, Incoming, publish_request};
 use bobolink::protocol::command::{
-    Command, HistoryRequest, PresenceRequest, RpcRequest, SendRequest, SubscribeRequest,
-    UnsubscribeRequest,
+    Command, ConnectRequest, HistoryRequest, PresenceRequest, RpcRequest, SendRequest,
+    SubscribeRequest, UnsubscribeRequest,
 };
 use bobolink::protocol::frame::Codec;
 use bobolink::time::Clock;
@@ -439,4 +439,15 @@ async fn a_result_without_content_is_there_all_the_same() {
     let answer =
         client.request(Command { unsubscribe, ..Default::default() }).await.expect("answer");
     assert!(answer.unsubscribe.is_some(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_with_too_many_channels_closes_with_3505() {
+    let server = Server::start(&format!("{OPEN}client.channel_limit = 1\n")).await;
+    let mut client = server.open().await;
+    let wish = |name: &str| (name.to_owned(), SubscribeRequest::default());
+    let subs = [wish("news"), wish("weather")].into_iter().collect();
+    let connect = Some(ConnectRequest { token: token("ann"), subs, ..Default::default() });
+    client.send(Command { connect, ..Default::default() }).await.expect("sent");
+    assert_eq!(client.closed(SOON).await.expect("a close").code, Some(3505));
 }
