@@ -64,6 +64,8 @@ section! {
         /// New subscriptions receive the latest publication unasked; needs `force_recovery` and
         /// the mode `cache`.
         pub auto_cache_recover: bool,
+        /// In the place of `client.write_delay`; 0 for that. Not of Centrifugo.
+        pub write_delay: Duration,
         /// Delta compression clients may ask for.
         pub allowed_delta_types: Vec<DeltaType>,
         /// Publishes all publications as deltas where a subscription allows it.

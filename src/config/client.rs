@@ -37,6 +37,9 @@ section! {
         pub channel_limit: u32 = 128,
         /// Bytes that may wait for one connection to take them; beyond, it is closed as slow.
         pub queue_max_size: ByteSize = 1_048_576,
+        /// Publications wait this long at most for others to share a write with; 0 for not at all.
+        /// Not of Centrifugo.
+        pub write_delay: Duration,
         /// Presence entries are refreshed and subscriptions checked this often.
         pub presence_update_interval: Duration = Duration::from_secs(27),
         /// Commands of one connection that may be at work at the same time; up to 1: in order.

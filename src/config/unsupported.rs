@@ -44,7 +44,6 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     row("rpc.<options>.proxy_enabled", "the RPC proxy"),
     row("rpc.ping.enabled", "the ping method of RPC"),
     row("grpc_api.enabled", "the server API over gRPC"),
-    row("websocket.compression", "compression"),
     row("sse.enabled", "the SSE transport"),
     row("http_stream.enabled", "the HTTP stream transport"),
     row("webtransport.enabled", "the WebTransport transport"),

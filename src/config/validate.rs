@@ -105,6 +105,12 @@ fn check_client(config: &Config, report: &mut Report<'_>) {
     for (key, _) in positive.iter().filter(|(_, positive)| !positive) {
         report.fault(&[key], "0 is not allowed, expected a limit");
     }
+    check_write_delay(client.write_delay, "client.write_delay", report);
+    let level = config.websocket.compression_level;
+    if !(-2..=9).contains(&level) {
+        let why = format!("{level} is not allowed, expected -2 to 9");
+        report.fault(&["websocket.compression_level"], why);
+    }
     for (index, pattern) in client.allowed_origins.iter().enumerate() {
         if let Err(error) = GlobBuilder::new(pattern).build() {
             let at = format!("client.allowed_origins[{index}]");
@@ -113,6 +119,15 @@ fn check_client(config: &Config, report: &mut Report<'_>) {
     }
     if !matches(r"^[-!#$%&'*+.^_`|~0-9A-Za-z]*$", &client.user_id_http_header) {
         report.fault(&["client.user_id_http_header"], "not a name of an HTTP header");
+    }
+}
+
+/// A longer wait than this is no longer one that nobody notices.
+const MAX_WRITE_DELAY: Duration = Duration::from_secs(1);
+
+fn check_write_delay(delay: Duration, key: &str, report: &mut Report<'_>) {
+    if delay > MAX_WRITE_DELAY {
+        report.fault(&[key], format!("{delay:?} is not allowed, expected at most 1s"));
     }
 }
 
@@ -174,6 +189,7 @@ fn check_channels(config: &Config, report: &mut Report<'_>) {
 
 fn check_options(options: &ChannelOptions, at: &str, config: &Config, report: &mut Report<'_>) {
     let key = |name: &str| join(at, name);
+    check_write_delay(options.write_delay, &key("write_delay"), report);
     let (size, ttl, meta_ttl) = (key("history_size"), key("history_ttl"), key("history_meta_ttl"));
     if (options.history_size > 0) == options.history_ttl.is_zero() {
         let (missing, given) = if options.history_size > 0 { (&ttl, &size) } else { (&size, &ttl) };
@@ -304,6 +320,9 @@ mod tests {
             (chat("history_ttl = \"1s\""), in_chat("history_size")),
             (chat("history_size = 1\nhistory_ttl = \"1500ms\""), in_chat("history_ttl")),
             (chat("history_meta_ttl = \"1500ms\""), in_chat("history_meta_ttl")),
+            (chat("write_delay = \"2s\""), in_chat("write_delay")),
+            ("client.write_delay = \"1001ms\"".into(), "client.write_delay".into()),
+            ("websocket.compression_level = 10".into(), "websocket.compression_level".into()),
             (
                 chat("history_size = 1\nhistory_ttl = \"2s\"\nhistory_meta_ttl = \"1s\""),
                 in_chat("history_meta_ttl"),

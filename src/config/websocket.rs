@@ -10,9 +10,11 @@ section! {
     pub struct WebSocket {
         pub disabled: bool,
         pub handler_prefix: String = "/connection/websocket".into(),
+        /// Compresses for clients that offer to decompress.
         pub compression: bool,
         /// Messages smaller than this are sent as they are.
         pub compression_min_size: ByteSize,
+        /// 1 (fastest) to 9 (smallest); -1 for 6, 0 for none, -2 as 1.
         pub compression_level: i32 = 1,
         /// Taken and without effect, as are the next two.
         pub read_buffer_size: ByteSize,

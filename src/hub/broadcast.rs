@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+use super::message::Message;
 use crate::channel::Channel;
 use crate::protocol::delta::{self, DeltaForm};
 use crate::protocol::frame::Codec;
@@ -64,7 +65,7 @@ pub(super) struct Encodings<'a> {
     channel: &'a Channel,
     channel_id: i64,
     event: &'a Event,
-    made: [Option<Option<Bytes>>; CODECS * ADDRESSES * FORMS],
+    made: [Option<Option<Message>>; CODECS * ADDRESSES * FORMS],
     /// Messages handed out, and their bytes.
     messages: u64,
     bytes: u64,
@@ -86,10 +87,10 @@ impl<'a> Encodings<'a> {
     }
 
     /// The message for subscribers of one kind; `None` if the payload does not fit the codec.
-    pub fn get(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
+    pub fn get(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Message> {
         let message = self.shared(codec, compact, form)?;
         self.messages += 1;
-        self.bytes += message.len() as u64;
+        self.bytes += message.payload().len() as u64;
         Some(message)
     }
 
@@ -101,7 +102,7 @@ impl<'a> Encodings<'a> {
         metrics.node.tags_filter_dropped.inc_by(self.filtered);
     }
 
-    fn shared(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Bytes> {
+    fn shared(&mut self, codec: Codec, compact: bool, form: Form) -> Option<Message> {
         let codec_index = match codec {
             Codec::Json => 0,
             Codec::Protobuf => 1,
@@ -115,7 +116,7 @@ impl<'a> Encodings<'a> {
         if let Some(made) = self.made.get(slot).and_then(Option::as_ref) {
             return made.clone();
         }
-        let message = self.encode(codec, compact, form);
+        let message = self.encode(codec, compact, form).map(|text| Message::new(codec, &text));
         if let Some(place) = self.made.get_mut(slot) {
             *place = Some(message.clone());
         }

@@ -10,6 +10,7 @@ use compact_str::CompactString;
 use super::SubscriptionKey;
 use super::broadcast::{Encodings, Event, Form};
 use super::connections::Connection;
+use super::delay::WriteDelay;
 use super::signal::Signal;
 use crate::channel::Channel;
 use crate::protocol::codes::Disconnect;
@@ -36,6 +37,8 @@ pub struct Delivery {
     pub filter: Option<Arc<Filter>>,
     /// Milliseconds a publication may be on its way to a positioned subscriber; 0 for any time.
     pub max_lag_ms: u32,
+    /// Writes may wait for each other.
+    pub write_delay: Option<Arc<WriteDelay>>,
 }
 
 /// Where live delivery starts.
@@ -201,7 +204,10 @@ impl Entry {
 
     fn queue(&self, encodings: &mut Encodings<'_>, form: Form) {
         match encodings.get(self.connection.codec(), self.delivery.compact, form) {
-            Some(message) => self.connection.outbox.push(message),
+            Some(message) => match &self.delivery.write_delay {
+                Some(delay) => self.connection.outbox.push_delayed(message, delay),
+                None => self.connection.outbox.push(message),
+            },
             None => self.connection.outbox.close(Disconnect::INAPPROPRIATE_PROTOCOL),
         }
     }

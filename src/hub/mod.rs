@@ -8,7 +8,9 @@
 
 mod broadcast;
 mod connections;
+mod delay;
 mod entry;
+mod message;
 mod outbox;
 mod signal;
 mod wheel;
@@ -22,7 +24,9 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 pub use self::connections::{Connection, Connections, Registration};
+pub use self::delay::{WriteDelay, WriteDelays};
 pub use self::entry::{Delivery, Position, Start};
+pub use self::message::{Compression, Message};
 pub use self::outbox::{Drained, Outbox, Wanted};
 pub use self::signal::{Done, ServerSubscribe, Signal};
 pub use self::wheel::{TURN, Wheel};
@@ -127,7 +131,7 @@ impl Hub {
         &self,
         reserved: &Reserved,
         start: Start,
-        first: impl IntoIterator<Item = Bytes>,
+        first: impl IntoIterator<Item = Message>,
         now_ms: i64,
     ) {
         let mut shard = self.shard(&reserved.channel).lock();

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::mem;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::delay::WriteDelay;
+use super::message::Message;
 use super::signal::Signal;
 use crate::protocol::codes::Disconnect;
 
@@ -18,8 +19,8 @@ use crate::protocol::codes::Disconnect;
 /// so only a flood of API calls about a single connection comes near; past it the connection closes.
 const MAX_SIGNALS: usize = 4_096;
 
-/// A queue slot's own cost, counted with each message so that tiny messages cannot pile up.
-const SLOT_BYTES: usize = mem::size_of::<Bytes>();
+/// What a message costs beside its payload, counted with each so that tiny ones cannot pile up.
+const MESSAGE_BYTES: usize = 32;
 
 /// Messages and signals for one connection, bounded by `client.queue_max_size` bytes.
 #[derive(Debug)]
@@ -30,12 +31,14 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct Inner {
-    messages: VecDeque<Bytes>,
+    messages: VecDeque<Message>,
     bytes: usize,
     signals: Vec<Signal>,
     rung: bool,
     closing: Option<Disconnect>,
     waker: Option<Waker>,
+    /// The connection's task will be woken when the delay of its messages is over.
+    delayed: bool,
 }
 
 /// What the connection's task can take now.
@@ -55,7 +58,7 @@ impl Wanted {
 #[derive(Debug, Default)]
 pub struct Drained {
     /// Complete encoded messages, in order.
-    pub messages: VecDeque<Bytes>,
+    pub messages: VecDeque<Message>,
     /// Things for the session to do, in order.
     pub signals: Vec<Signal>,
     /// A deadline may be due.
@@ -72,20 +75,25 @@ impl Outbox {
 
     /// Queues a message. Past the bound the connection is a slow consumer: what waits is dropped and
     /// it closes with 3008. After a close nothing is taken.
-    pub fn push(&self, message: Bytes) {
+    pub fn push(&self, message: Message) {
         let mut inner = self.inner.lock();
-        if inner.closing.is_some() {
-            return;
-        }
-        inner.bytes += message.len() + SLOT_BYTES;
-        if inner.bytes > self.max_bytes {
-            inner.messages = VecDeque::new();
-            inner.bytes = 0;
-            inner.closing = Some(Disconnect::SLOW);
-        } else {
-            inner.messages.push_back(message);
-        }
+        inner.push(message, self.max_bytes);
         inner.wake();
+    }
+
+    /// Queues a message that may wait for others until `delay` has passed.
+    pub fn push_delayed(&self, message: Message, delay: &WriteDelay) {
+        let mut inner = self.inner.lock();
+        inner.push(message, self.max_bytes);
+        if inner.closing.is_some() {
+            inner.wake();
+        } else if !inner.delayed
+            && let Some(waker) = &inner.waker
+        {
+            // The waker stays for what is not delayed.
+            delay.wake_later(waker.clone());
+            inner.delayed = true;
+        }
     }
 
     /// Queues something for the session to do.
@@ -146,6 +154,7 @@ impl Outbox {
         };
         if wanted.messages {
             inner.bytes = 0;
+            inner.delayed = false;
             drained.messages = mem::take(&mut inner.messages);
         }
         if wanted.signals {
@@ -155,7 +164,7 @@ impl Outbox {
     }
 
     /// Takes the messages that are left, for the last write.
-    pub fn take_messages(&self) -> VecDeque<Bytes> {
+    pub fn take_messages(&self) -> VecDeque<Message> {
         let mut inner = self.inner.lock();
         inner.bytes = 0;
         mem::take(&mut inner.messages)
@@ -163,6 +172,20 @@ impl Outbox {
 }
 
 impl Inner {
+    fn push(&mut self, message: Message, max_bytes: usize) {
+        if self.closing.is_some() {
+            return;
+        }
+        self.bytes += message.payload().len() + MESSAGE_BYTES;
+        if self.bytes > max_bytes {
+            self.messages = VecDeque::new();
+            self.bytes = 0;
+            self.closing = Some(Disconnect::SLOW);
+        } else {
+            self.messages.push_back(message);
+        }
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -173,6 +196,15 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::frame::Codec;
+
+    fn message(payload: &[u8]) -> Message {
+        Message::new(Codec::Json, payload)
+    }
+
+    fn payloads(drained: &Drained) -> Vec<&[u8]> {
+        drained.messages.iter().map(Message::payload).collect()
+    }
 
     fn drain(outbox: &Outbox) -> Option<Drained> {
         match outbox.poll_drain(&mut Context::from_waker(Waker::noop()), Wanted::ALL) {
@@ -184,39 +216,39 @@ mod tests {
     #[test]
     fn messages_come_out_in_order_and_once() {
         let outbox = Outbox::new(1_024);
-        outbox.push(Bytes::from_static(b"a"));
-        outbox.push(Bytes::from_static(b"b"));
-        assert_eq!(drain(&outbox).unwrap().messages, [Bytes::from("a"), Bytes::from("b")]);
+        outbox.push(message(b"a"));
+        outbox.push(message(b"b"));
+        assert_eq!(payloads(&drain(&outbox).unwrap()), [b"a", b"b"]);
         assert!(drain(&outbox).is_none());
     }
 
     #[test]
     fn a_queue_over_its_bound_drops_everything_and_closes_as_slow() {
         let outbox = Outbox::new(100);
-        outbox.push(Bytes::from(vec![0; 60]));
-        outbox.push(Bytes::from(vec![0; 60]));
-        outbox.push(Bytes::from_static(b"late"));
+        outbox.push(message(&[0; 60]));
+        outbox.push(message(&[0; 60]));
+        outbox.push(message(b"late"));
         let drained = drain(&outbox).unwrap();
         assert!(drained.messages.is_empty());
         assert_eq!(drained.closing, Some(Disconnect::SLOW));
     }
 
     #[test]
-    fn the_bound_counts_slots_too() {
-        let outbox = Outbox::new(10 * SLOT_BYTES);
-        (0..10).for_each(|_| outbox.push(Bytes::from_static(b"x")));
+    fn the_bound_counts_more_than_payloads() {
+        let outbox = Outbox::new(10 * MESSAGE_BYTES);
+        (0..10).for_each(|_| outbox.push(message(b"x")));
         assert_eq!(drain(&outbox).unwrap().closing, Some(Disconnect::SLOW));
     }
 
     #[test]
     fn what_was_queued_before_a_close_is_kept_and_the_first_reason_stays() {
         let outbox = Outbox::new(1_024);
-        outbox.push(Bytes::from_static(b"last words"));
+        outbox.push(message(b"last words"));
         outbox.close(Disconnect::SHUTDOWN);
         outbox.close(Disconnect::INTERNAL);
-        outbox.push(Bytes::from_static(b"too late"));
+        outbox.push(message(b"too late"));
         let drained = drain(&outbox).unwrap();
-        assert_eq!(drained.messages, [Bytes::from("last words")]);
+        assert_eq!(payloads(&drained), [b"last words"]);
         assert_eq!(drained.closing, Some(Disconnect::SHUTDOWN));
     }
 }

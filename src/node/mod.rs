@@ -27,7 +27,7 @@ use crate::auth::TokenVerifier;
 use crate::broker::{Broker, BrokerError};
 use crate::channel::Namespaces;
 use crate::config::Client;
-use crate::hub::{Hub, Wheel};
+use crate::hub::{Hub, Wheel, WriteDelays};
 use crate::presence::{Presence, PresenceError};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
@@ -40,6 +40,7 @@ pub struct Node {
     pub broker: Broker,
     pub presence: Presence,
     pub wheel: Wheel,
+    pub write_delays: WriteDelays,
     pub clock: Clock,
     /// Limits and intervals of connections.
     pub client: Client,
@@ -121,6 +122,7 @@ impl Node {
             broker: parts.broker,
             presence: parts.presence,
             wheel: Wheel::new(now),
+            write_delays: WriteDelays::default(),
             clock: parts.clock,
             client: parts.client,
             metrics: parts.metrics,

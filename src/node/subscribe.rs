@@ -1,10 +1,11 @@
 //! A subscription's existence in hub and broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Error, Node};
-use crate::channel::Channel;
-use crate::hub::{Connection, Delivery, Reserved, SubscriptionKey};
+use crate::channel::{Channel, ChannelRules};
+use crate::hub::{Connection, Delivery, Reserved, SubscriptionKey, WriteDelay};
 use crate::telemetry::metrics::labels::Action;
 
 /// A subscription that buffers. Dropped, it is gone again, wherever making it failed.
@@ -28,6 +29,14 @@ impl Node {
         self.metrics.node.actions.with(Action::AddSubscription).inc();
         self.broker.subscribe(channel).await?;
         Ok(pending)
+    }
+
+    /// How long publications in such a channel may wait for a common write.
+    pub fn write_delay(&self, rules: &ChannelRules) -> Option<Arc<WriteDelay>> {
+        self.write_delays.of(match rules.options.write_delay {
+            Duration::ZERO => self.client.write_delay,
+            own => own,
+        })
     }
 
     /// Ends a subscription.

@@ -77,13 +77,14 @@ impl Codec {
         }
     }
 
-    /// Adds an encoded message to a frame.
-    pub fn append(self, frame: &mut BytesMut, message: &[u8]) {
-        frame.reserve(message.len() + 1);
-        if self == Self::Json && !frame.is_empty() {
-            frame.put_u8(b'\n');
+    /// Writes what carries these encoded messages together: a frame's payload.
+    pub fn put_joined<'a>(self, frame: &mut impl BufMut, messages: impl Iterator<Item = &'a [u8]>) {
+        for (index, message) in messages.enumerate() {
+            if self == Self::Json && index > 0 {
+                frame.put_u8(b'\n');
+            }
+            frame.put_slice(message);
         }
-        frame.put_slice(message);
     }
 
     /// Makes a frame of encoded messages; a single one is shared rather than copied.
@@ -93,9 +94,7 @@ impl Codec {
         }
         let len = messages.iter().map(|message| message.len() + 1).sum();
         let mut frame = BytesMut::with_capacity(len);
-        for message in messages {
-            self.append(&mut frame, message);
-        }
+        self.put_joined(&mut frame, messages.iter().map(|message| &message[..]));
         frame.freeze()
     }
 

@@ -11,6 +11,7 @@ use crate::api::http::HttpApi;
 use crate::api::openapi::assets as swagger;
 use crate::config::Config;
 use crate::config::http_api::ErrorMode;
+use crate::config::websocket::WebSocket;
 use crate::lifecycle::Lifecycle;
 use crate::node::Node;
 use crate::telemetry::health::Health;
@@ -19,7 +20,7 @@ use crate::transport::origin::AllowedOrigins;
 use crate::transport::probes;
 use crate::transport::routes::{Handler, Routes, empty, handler, with_type};
 use crate::transport::upgrade::WebSocketEndpoint;
-use crate::transport::websocket::WebSocketSettings;
+use crate::transport::websocket::{CompressionSettings, WebSocketSettings};
 
 /// The routes of the port for clients, and of the internal one if there is one.
 pub struct Ports {
@@ -88,10 +89,7 @@ fn websocket(
             config.client.connection_limit as usize,
             config.client.connection_rate_limit,
         ),
-        settings: WebSocketSettings {
-            message_size_limit: config.websocket.message_size_limit,
-            write_timeout: config.websocket.write_timeout,
-        },
+        settings: websocket_settings(&config.websocket),
         tracker: lifecycle.tracker.clone(),
         hard: lifecycle.hard.clone(),
         user_header,
@@ -100,6 +98,27 @@ fn websocket(
         let response = endpoint.answer(request);
         async { response }
     }))
+}
+
+fn websocket_settings(config: &WebSocket) -> WebSocketSettings {
+    let inflated = match config.decompressed_message_size_limit {
+        0 => config.message_size_limit.saturating_mul(10),
+        limit => limit,
+    };
+    let compression = CompressionSettings {
+        level: match config.compression_level {
+            // What Go's library takes for its default, and for a way without matches.
+            -1 => 6,
+            level => u32::try_from(level).unwrap_or(1),
+        },
+        min_size: config.compression_min_size,
+    };
+    WebSocketSettings {
+        message_size_limit: config.message_size_limit,
+        inflated_size_limit: inflated,
+        write_timeout: config.write_timeout,
+        compression: config.compression.then_some(compression),
+    }
 }
 
 /// The server API, unless nobody could use it.

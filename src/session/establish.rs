@@ -17,7 +17,7 @@ use crate::auth::OptionOverride;
 use crate::broker::{History, Range};
 use crate::channel::{Channel, ChannelRules};
 use crate::config::channel::RecoveryMode;
-use crate::hub::{Delivery, Position, Reserved, Start};
+use crate::hub::{Delivery, Message, Position, Reserved, Start};
 use crate::node::{self, Pending};
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::delta;
@@ -151,6 +151,7 @@ impl Session {
             filter: wish.filter.clone(),
             max_lag_ms: u32::try_from(self.node.client.channel_position_max_time_lag.as_millis())
                 .unwrap_or(u32::MAX),
+            write_delay: self.node.write_delay(&grant.rules),
         };
         let pending = self.node.subscribe(channel, &self.connection, delivery).await?;
         let key = pending.reserved().key;
@@ -200,7 +201,11 @@ impl Session {
     }
 
     /// Starts delivery, behind the messages that come `first`.
-    pub(super) fn go_live(&self, ready: Ready, first: impl IntoIterator<Item = Bytes>) -> Joining {
+    pub(super) fn go_live(
+        &self,
+        ready: Ready,
+        first: impl IntoIterator<Item = Message>,
+    ) -> Joining {
         let Ready { reserved, start, info, done } = ready;
         self.node.hub.go_live(&reserved, start, first, self.node.clock.unix_millis());
         Joining { channel: reserved.channel, info, done }
@@ -326,7 +331,7 @@ impl Slot {
     pub async fn go_live(
         mut self,
         established: Established,
-        first: impl IntoIterator<Item = Bytes>,
+        first: impl IntoIterator<Item = Message>,
     ) {
         self.kept = true;
         let session = Arc::clone(&self.session);

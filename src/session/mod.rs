@@ -33,7 +33,7 @@ use self::deadlines::{Deadlines, Due, Rhythm};
 use self::refusal::Refusal;
 use self::subscription::Subscriptions;
 use crate::channel::{Actor, ChannelRules};
-use crate::hub::{Connection, Outbox, Registration, Signal};
+use crate::hub::{Connection, Message, Outbox, Registration, Signal};
 use crate::node::Node;
 use crate::protocol::codes::{Disconnect, ErrorCode};
 use crate::protocol::frame::Codec;
@@ -150,7 +150,7 @@ impl Session {
                 Some(Due::Ping) => {
                     let ping = self.codec().ping();
                     self.count_sent(FrameType::ServerPing, ping.len());
-                    self.connection.outbox.push(ping);
+                    self.connection.outbox.push(Message::new(self.codec(), &ping));
                 }
                 Some(Due::PresenceTick) => self.begin_tick(),
             }
@@ -192,11 +192,11 @@ impl Session {
     }
 
     /// Encodes a reply that is about to be queued.
-    fn encode(&self, reply: &Reply) -> Result<Bytes, Disconnect> {
-        let message = self.codec().encode_reply(reply);
-        let message = message.map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
-        self.count_sent(count::frame_type_of_reply(reply), message.len());
-        Ok(message)
+    fn encode(&self, reply: &Reply) -> Result<Message, Disconnect> {
+        let payload = self.codec().encode_reply(reply);
+        let payload = payload.map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+        self.count_sent(count::frame_type_of_reply(reply), payload.len());
+        Ok(Message::new(self.codec(), &payload))
     }
 
     /// Runs `with` on the connected state, if that is what there is.

@@ -9,7 +9,7 @@ use super::establish::{Grant, Wish, ttl};
 use super::subscription::Origin;
 use super::{Connected, Session, State};
 use crate::channel::Channel;
-use crate::hub::{Done, ServerSubscribe, Signal};
+use crate::hub::{Done, Message, ServerSubscribe, Signal};
 use crate::protocol::codes::{Disconnect, UnsubscribeCode};
 use crate::protocol::reply::{Push, Refresh, Reply, Subscribe, SubscribeResult};
 
@@ -74,7 +74,7 @@ impl Session {
         &self,
         channel: &Channel,
         result: SubscribeResult,
-    ) -> Result<Vec<Bytes>, Disconnect> {
+    ) -> Result<Vec<Message>, Disconnect> {
         let of_channel = || Push { channel: channel.to_string(), ..Push::default() };
         let subscribe = Subscribe {
             recoverable: result.recoverable,

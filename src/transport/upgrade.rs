@@ -6,11 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,10 +17,12 @@ use super::limits::{ConnectionLimits, Permit};
 use super::origin::AllowedOrigins;
 use super::routes::{Body, empty, text};
 use super::socket::into_socket;
-use super::websocket::{self, WebSocketSettings};
+use super::websocket::{WebSocket, WebSocketSettings};
 use crate::node::Node;
 use crate::protocol::frame::Codec;
 use crate::session::{Session, Traits};
+use crate::websocket::deflate::{self, Agreed};
+use crate::websocket::handshake::accept_key;
 
 const JSON_SUBPROTOCOL: &str = "centrifuge-json";
 const PROTOBUF_SUBPROTOCOL: &str = "centrifuge-protobuf";
@@ -60,20 +61,19 @@ impl WebSocketEndpoint {
             native_ping: has_pair(request.uri().query(), "cf_ws_frame_ping_pong", "true"),
             header_user: self.header_user(request.headers()),
         };
+        let deflate = self.settings.compression.and_then(|_| deflate_of(request.headers()));
         let session = Session::open(&self.node, codec, traits);
         let (settings, hard) = (self.settings, self.hard.clone());
         let upgrade = hyper::upgrade::on(&mut request);
         self.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             if let Ok((socket, early)) = into_socket(upgraded) {
-                tokio::select! {
-                    () = websocket::serve(socket, early, session, settings) => {}
-                    () = hard.cancelled() => {}
-                }
+                let websocket = WebSocket::new(socket, early, deflate, session, settings);
+                hard.run_until_cancelled(websocket).await;
             }
             drop::<Permit>(permit);
         });
-        switching(accept, subprotocol)
+        switching(accept, subprotocol, deflate)
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<Permit, Box<Response<Body>>> {
@@ -114,7 +114,7 @@ fn handshake(headers: &HeaderMap) -> Result<String, Box<Response<Body>>> {
     if STANDARD.decode(key.as_bytes()).map_or(0, |key| key.len()) != 16 {
         return Err(bad("Sec-WebSocket-Key must be 16 bytes in base64\n"));
     }
-    Ok(derive_accept_key(key.as_bytes()))
+    Ok(accept_key(key.as_bytes()))
 }
 
 /// Protobuf if the query or the offered subprotocols ask for it; the subprotocol to answer with.
@@ -130,7 +130,17 @@ fn codec_of(headers: &HeaderMap, query: Option<&str>) -> (Codec, Option<&'static
     }
 }
 
-fn switching(accept: String, subprotocol: Option<&'static str>) -> Response<Body> {
+/// How the client and this server compress, if the client offers a way that suits.
+fn deflate_of(headers: &HeaderMap) -> Option<Agreed> {
+    let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).into_iter();
+    deflate::negotiate(offers.filter_map(|value| value.to_str().ok()))
+}
+
+fn switching(
+    accept: String,
+    subprotocol: Option<&'static str>,
+    deflate: Option<Agreed>,
+) -> Response<Body> {
     let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -140,6 +150,9 @@ fn switching(accept: String, subprotocol: Option<&'static str>) -> Response<Body
     }
     if let Some(subprotocol) = subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+    if let Some(answer) = deflate.and_then(|agreed| HeaderValue::from_str(&agreed.answer()).ok()) {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, answer);
     }
     response
 }

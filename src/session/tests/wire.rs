@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::hub::Wanted;
+use crate::hub::{Message, Wanted};
 use crate::node::Node;
 use crate::protocol::codes::Disconnect;
 use crate::protocol::command::{Command, ConnectRequest, SubscribeRequest, UnsubscribeRequest};
@@ -183,10 +184,11 @@ impl Wire {
         true
     }
 
-    fn receive(&mut self, messages: impl IntoIterator<Item = bytes::Bytes>) {
+    fn receive(&mut self, messages: impl IntoIterator<Item = Message>) {
         let codec = self.session.codec();
         for message in messages {
-            self.inbox.extend(codec.replies(message).map(Result::unwrap));
+            let payload = Bytes::copy_from_slice(message.payload());
+            self.inbox.extend(codec.replies(payload).map(Result::unwrap));
         }
     }
 }
