@@ -75,11 +75,12 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     let lifecycle = Lifecycle::new();
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let health = Arc::new(Health::new());
-    let node = node_of(&config, clock)?;
+    let node = node_of(&config, clock, &lifecycle)?;
     let routes =
         endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
 
     turn_wheel(&node, &lifecycle);
+    end_connections(&node);
     sweep(&node, &lifecycle);
     let certificates = Certificates::load(&config)?;
     if let Some(internal) = internal {
@@ -112,14 +113,14 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 /// What would keep the server from starting: keys, certificates and paths that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let (health, lifecycle) = (Arc::new(Health::new()), Lifecycle::new());
-    let node = node_of(config, Clock::real())?;
+    let node = node_of(config, Clock::real(), &lifecycle)?;
     let has_internal = config.http_server.internal().is_some();
     endpoints::routes(config, &node, &health, &lifecycle, has_internal, None)?;
     Certificates::load(config)?;
     Ok(())
 }
 
-fn node_of(config: &Config, clock: Clock) -> Result<Arc<Node>, ServerError> {
+fn node_of(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<Node>, ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));
     let node = Node::new(Parts {
@@ -131,6 +132,7 @@ fn node_of(config: &Config, clock: Clock) -> Result<Arc<Node>, ServerError> {
         client: config.client.clone(),
         rules: rules_of(config)?,
         metrics: Arc::clone(&metrics),
+        hard: lifecycle.hard.clone(),
     });
     let counted = Arc::downgrade(&node);
     metrics.count_node_by(move || {
@@ -168,6 +170,15 @@ fn turn_wheel(node: &Arc<Node>, lifecycle: &Lifecycle) {
             node.wheel.turn(node.clock.now());
         }
     }));
+}
+
+/// Lets every connection look at the hard stop when it comes, rather than all of them wait for it.
+fn end_connections(node: &Arc<Node>) {
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        node.hard.cancelled().await;
+        node.ring_all();
+    });
 }
 
 fn sweep(node: &Arc<Node>, lifecycle: &Lifecycle) {

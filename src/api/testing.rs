@@ -36,5 +36,6 @@ pub fn node(channels: &ChannelConfig) -> Arc<Node> {
             subscription_tokens: None,
         },
         metrics: Arc::new(Metrics::default()),
+        hard: tokio_util::sync::CancellationToken::new(),
     })
 }

@@ -37,6 +37,8 @@ struct Inner {
     rung: bool,
     closing: Option<Disconnect>,
     waker: Option<Waker>,
+    /// The connection's task was woken and has not looked since.
+    woken: bool,
     /// The connection's task will be woken when the delay of its messages is over.
     delayed: bool,
 }
@@ -88,6 +90,7 @@ impl Outbox {
         if inner.closing.is_some() {
             inner.wake();
         } else if !inner.delayed
+            && !inner.woken
             && let Some(waker) = &inner.waker
         {
             // The waker stays for what is not delayed.
@@ -141,6 +144,7 @@ impl Outbox {
             || (wanted.messages && !inner.messages.is_empty())
             || (wanted.signals && !inner.signals.is_empty());
         if !something {
+            inner.woken = false;
             match &mut inner.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
                 none => *none = Some(cx.waker().clone()),
@@ -187,8 +191,11 @@ impl Inner {
     }
 
     fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if !self.woken
+            && let Some(waker) = &self.waker
+        {
+            self.woken = true;
+            waker.wake_by_ref();
         }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use self::channels::NodeInfo;
@@ -45,6 +46,8 @@ pub struct Node {
     /// Limits and intervals of connections.
     pub client: Client,
     pub metrics: Arc<Metrics>,
+    /// Ends every connection at once.
+    pub hard: CancellationToken,
     rules: ArcSwap<Rules>,
     started: Instant,
     draining: AtomicBool,
@@ -75,6 +78,7 @@ pub struct Parts {
     pub client: Client,
     pub rules: Rules,
     pub metrics: Arc<Metrics>,
+    pub hard: CancellationToken,
 }
 
 /// Why a verb could not be done.
@@ -126,6 +130,7 @@ impl Node {
             clock: parts.clock,
             client: parts.client,
             metrics: parts.metrics,
+            hard: parts.hard,
             rules: ArcSwap::from_pointee(parts.rules),
             started: now,
             draining: AtomicBool::new(false),
@@ -145,6 +150,14 @@ impl Node {
     /// How long the node has been up.
     pub fn uptime(&self) -> Duration {
         self.clock.now().saturating_duration_since(self.started)
+    }
+
+    /// Rings every connection, whether it has authenticated or not: there is news for all.
+    pub fn ring_all(&self) {
+        self.wheel.ring_all();
+        for connection in self.hub.connections.all() {
+            connection.outbox.ring();
+        }
     }
 
     /// From now on new connections are turned away with 3001.

@@ -91,7 +91,6 @@ fn websocket(
         ),
         settings: websocket_settings(&config.websocket),
         tracker: lifecycle.tracker.clone(),
-        hard: lifecycle.hard.clone(),
         user_header,
     });
     Ok(handler(move |request, _| {

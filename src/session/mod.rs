@@ -27,6 +27,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::deadlines::{Deadlines, Due, Rhythm};
@@ -129,6 +130,11 @@ impl Session {
                 session.act_on(signal).await;
             }
         })
+    }
+
+    /// Cancelled when every connection is to end at once. Connections are rung then.
+    pub fn hard(&self) -> &CancellationToken {
+        &self.node.hard
     }
 
     /// Does what is due; `true` if the transport is to send a native ping.

@@ -10,7 +10,6 @@ use hyper::header::{
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits::{ConnectionLimits, Permit};
@@ -35,8 +34,6 @@ pub struct WebSocketEndpoint {
     pub settings: WebSocketSettings,
     /// Counts the connections, from the upgrade to their end.
     pub tracker: TaskTracker,
-    /// Ends every connection at once.
-    pub hard: CancellationToken,
     /// The header in which a trusted proxy tells the user, if there is one.
     pub user_header: Option<HeaderName>,
 }
@@ -63,13 +60,12 @@ impl WebSocketEndpoint {
         };
         let deflate = self.settings.compression.and_then(|_| deflate_of(request.headers()));
         let session = Session::open(&self.node, codec, traits);
-        let (settings, hard) = (self.settings, self.hard.clone());
+        let settings = self.settings;
         let upgrade = hyper::upgrade::on(&mut request);
         self.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             if let Ok((socket, early)) = into_socket(upgraded) {
-                let websocket = WebSocket::new(socket, early, deflate, session, settings);
-                hard.run_until_cancelled(websocket).await;
+                WebSocket::new(socket, early, deflate, session, settings).await;
             }
             drop::<Permit>(permit);
         });

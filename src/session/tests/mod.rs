@@ -100,6 +100,7 @@ fn node_of(
             subscription_tokens: None,
         },
         metrics: Arc::new(Metrics::new("bobolink").unwrap()),
+        hard: tokio_util::sync::CancellationToken::new(),
     })
 }
 

@@ -80,6 +80,10 @@ impl WebSocket {
         settings: WebSocketSettings,
     ) -> Self {
         session.arm();
+        // Armed first: a stop that comes after this look finds the connection.
+        if session.hard().is_cancelled() {
+            return Self(Life::Closed);
+        }
         Self(Life::Open(Connection::new(socket, early, deflate, session, settings)))
     }
 }
@@ -220,11 +224,12 @@ impl Connection {
             return Poll::Ready(Event::Unwritable);
         }
         // Whoever is written to without a pause is heard all the same, its pongs above all.
-        if mem::take(&mut self.has_drained)
-            && self.work.is_none()
-            && let Poll::Ready(event) = self.poll_incoming(cx)
-        {
-            return Poll::Ready(Event::Incoming(event));
+        let mut silent = false;
+        if mem::take(&mut self.has_drained) && self.work.is_none() {
+            match self.poll_incoming(cx) {
+                Poll::Ready(event) => return Poll::Ready(Event::Incoming(event)),
+                Poll::Pending => silent = true,
+            }
         }
         let wanted = Wanted { messages: !writing, signals: self.chores.is_none() };
         if let Poll::Ready(drained) = self.session.outbox().poll_drain(cx, wanted) {
@@ -238,6 +243,7 @@ impl Connection {
         }
         match &mut self.work {
             Some(work) => work.as_mut().poll(cx).map(Event::Worked),
+            None if silent => Poll::Pending,
             None => self.poll_incoming(cx).map(Event::Incoming),
         }
     }
@@ -253,6 +259,9 @@ impl Connection {
         self.outgoing.extend(drained.messages);
         if let Some(disconnect) = drained.closing {
             return Some(End::Close(disconnect));
+        }
+        if drained.rung && self.session.hard().is_cancelled() {
+            return Some(End::Gone(Disconnect::SHUTDOWN));
         }
         if drained.rung && self.session.on_ring() {
             self.outgoing.push_control(&control_frame(OpCode::Ping, b""));
@@ -300,14 +309,8 @@ impl Connection {
         if matches!(&end, End::Close(disconnect) if *disconnect == Disconnect::SLOW) {
             self.outgoing.clear_messages();
         }
-        if end.is_heard()
-            && timeout(CLOSE_TIMEOUT, self.say(end.close_frame()))
-                .await
-                .is_ok_and(|said| said.is_ok())
-        {
-            let refused = matches!(end, End::Refused);
-            let _ = timeout(CLOSE_TIMEOUT, self.linger(refused)).await;
-        }
+        let hard = self.session.hard().clone();
+        hard.run_until_cancelled(self.part(&end)).await;
         let Self { socket, session, work, chores, .. } = self;
         drop(socket);
         if let Some(work) = work {
@@ -317,6 +320,18 @@ impl Connection {
             chores.await;
         }
         session.close(farewell).await;
+    }
+
+    /// Tells the client and gives it time to close, if anybody is there.
+    async fn part(&mut self, end: &End) {
+        if !end.is_heard() {
+            return;
+        }
+        let said = timeout(CLOSE_TIMEOUT, self.say(end.close_frame())).await;
+        if said.is_ok_and(|said| said.is_ok()) {
+            let refused = matches!(end, End::Refused);
+            let _ = timeout(CLOSE_TIMEOUT, self.linger(refused)).await;
+        }
     }
 
     /// Writes what is left, and the close frame if there is one.
