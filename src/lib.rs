@@ -12,7 +12,8 @@
 //! 8. [`api`] and [`transport`]: the ways in.
 //! 9. [`server`]: puts the parts together; [`cli`] starts it.
 //!
-//! Beside them, [`client`] speaks the protocol from the other end, over [`protocol`] alone.
+//! Beside them, [`client`] speaks the protocol from the other end, over [`protocol`] alone, and
+//! [`bench`] does so by the thousand to measure a server.
 //!
 //! [`time`], [`lifecycle`] and [`telemetry`] serve all layers.
 
@@ -34,4 +35,5 @@ pub mod api;
 pub mod transport;
 pub mod server;
 pub mod client;
+pub mod bench;
 pub mod cli;

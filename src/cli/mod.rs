@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod bench;
 mod flags;
 mod config;
 mod serve;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::options::BenchArgs;
 use crate::config::secrets::NoRandomness;
 use crate::config::{Config, ConfigErrors, Disk, Sources, load};
 use crate::server::{ServerError, token_settings};
@@ -49,6 +51,8 @@ pub enum Command {
     Checksubtoken(CheckTokenArgs),
     /// Ask a running server whether it is ready.
     Healthcheck(HealthcheckArgs),
+    /// Load a server and measure it.
+    Bench(BenchArgs),
     /// Print the version.
     Version,
 }
@@ -166,6 +170,8 @@ pub enum CliError {
     Server(#[from] ServerError),
     #[error(transparent)]
     Token(#[from] token::TokenCommandError),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchCommandError),
 }
 
 /// Does what the command line says. Errors go to stderr.
@@ -207,6 +213,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
             let target = health_of(&config, Duration::from_secs(args.timeout));
             return Ok(runtime()?.block_on(healthcheck::run(&target)));
         }
+        Command::Bench(args) => return Ok(bench::run(&args, &clock, out)?),
         Command::Version => version(out)?,
     }
     Ok(ExitCode::SUCCESS)

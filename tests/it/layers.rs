@@ -21,7 +21,8 @@ const SERVICES: &[(&str, &[&str])] =
     &[("time", &[]), ("lifecycle", &[]), ("telemetry", &["config"])];
 
 /// Modules that stand beside the layers, with those that use them and those they use.
-const BESIDE: &[(&str, &[&str], &[&str])] = &[("client", &["cli"], &["protocol"])];
+const BESIDE: &[(&str, &[&str], &[&str])] =
+    &[("client", &["cli"], &["protocol"]), ("bench", &["cli"], &["protocol", "auth"])];
 
 /// The crate's two roots declare and start everything, so no arrow binds them.
 const ROOTS: &[&str] = &["main", "lib"];

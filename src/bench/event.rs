@@ -1,0 +1,63 @@
+//! What the engine tells of its connections.
+
+use super::payload::Mark;
+use crate::protocol::reply::{Push, Reply};
+
+/// The number of a connection in the engine. When the connection is gone, another may get it.
+pub type Peer = usize;
+
+/// Something that happened on a connection.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A publication of the run came.
+    Published(Delivery),
+    /// The connection is open and all its subscriptions are made, so many nanoseconds after it began
+    /// to connect.
+    Ready { peer: Peer, took_ns: u64 },
+    /// The server took what was published with the command of this id.
+    Acknowledged { peer: Peer, id: u32 },
+    /// Any other reply.
+    Replied { peer: Peer, reply: Box<Reply>, at_ns: u64 },
+    /// Anything else that the server sent of itself.
+    Pushed { peer: Peer, push: Box<Push> },
+    /// The server API answered a request.
+    Answered { peer: Peer, outcome: Result<(), String>, at_ns: u64 },
+    /// The connection is gone, and not because it was asked to be.
+    Closed { peer: Peer, why: String },
+}
+
+impl Event {
+    /// The connection that it happened on.
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::Published(delivery) => delivery.peer,
+            Self::Ready { peer, .. }
+            | Self::Acknowledged { peer, .. }
+            | Self::Replied { peer, .. }
+            | Self::Pushed { peer, .. }
+            | Self::Answered { peer, .. }
+            | Self::Closed { peer, .. } => *peer,
+        }
+    }
+}
+
+/// One publication on its arrival at one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub peer: Peer,
+    pub mark: Mark,
+    /// Position in the channel's stream, 0 without history.
+    pub offset: u64,
+    /// When it was read, in nanoseconds of the engine's clock.
+    pub at_ns: u64,
+}
+
+/// What was read since the engine began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// WebSocket frames with publications of the run in them.
+    pub frames: u64,
+    /// Publications of the run.
+    pub publications: u64,
+    pub pings: u64,
+}

@@ -1,0 +1,162 @@
+//! What the server and the generator used between two moments, and whether a row may count.
+
+use std::io;
+
+use rustix::param::clock_ticks_per_second;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use super::procfs::{CpuTimes, ProcessUse, pss_bytes};
+use super::report::Row;
+use super::ticker::{Ticker, seconds};
+
+/// A generator that is busier than this with its one core may itself be what is slow.
+const MOST_GENERATOR_CPU: f64 = 0.85;
+/// A machine whose host gives more than this to others says nothing about the server.
+const MOST_STEAL: f64 = 0.02;
+
+/// What the server used in the time of a row, and holds at its end.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ServerUse {
+    pub user_s: f64,
+    pub system_s: f64,
+    pub rss_bytes: u64,
+    pub pss_bytes: u64,
+    pub threads: u64,
+}
+
+/// The readings at the start of a row.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    pid: Option<u32>,
+    ticker: Ticker,
+    started_ns: u64,
+    machine: CpuTimes,
+    own_cpu_s: f64,
+    server: Option<ProcessUse>,
+}
+
+/// The readings at the end of a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub seconds: f64,
+    pub generator_cpu: f64,
+    pub steal: f64,
+    pub other_cpu: Option<f64>,
+    pub server: Option<ServerUse>,
+}
+
+impl Meter {
+    /// Starts to measure; with a process id the server too.
+    ///
+    /// # Errors
+    /// If there is no such process.
+    pub fn start(pid: Option<u32>, ticker: &Ticker) -> io::Result<Self> {
+        Ok(Self {
+            pid,
+            ticker: ticker.clone(),
+            started_ns: ticker.now_ns(),
+            machine: CpuTimes::read(),
+            own_cpu_s: own_cpu_s(),
+            server: pid.map(ProcessUse::read).transpose()?,
+        })
+    }
+
+    /// What was used since the start.
+    ///
+    /// # Errors
+    /// If the server's process is gone.
+    pub fn finish(&self) -> io::Result<Usage> {
+        let server = self.pid.map(ProcessUse::read).transpose()?;
+        let (machine, own_cpu_s) = (CpuTimes::read(), own_cpu_s() - self.own_cpu_s);
+        let elapsed_s = seconds(self.ticker.now_ns() - self.started_ns).max(f64::EPSILON);
+        let ticks = clock_ticks_per_second() as f64;
+        let server = match (self.pid, self.server, server) {
+            (Some(pid), Some(before), Some(after)) => Some(ServerUse {
+                user_s: after.user.saturating_sub(before.user) as f64 / ticks,
+                system_s: after.system.saturating_sub(before.system) as f64 / ticks,
+                rss_bytes: after.rss_bytes,
+                pss_bytes: pss_bytes(pid)?,
+                threads: after.threads,
+            }),
+            _ => None,
+        };
+        let total_s = (machine.total.saturating_sub(self.machine.total) as f64 / ticks).max(0.01);
+        let steal_s = machine.steal.saturating_sub(self.machine.steal) as f64 / ticks;
+        let idle_s = machine.idle.saturating_sub(self.machine.idle) as f64 / ticks;
+        let other_cpu = server.map(|server| {
+            let known_s = idle_s + steal_s + own_cpu_s + server.user_s + server.system_s;
+            ((total_s - known_s) / total_s).max(0.0)
+        });
+        Ok(Usage {
+            seconds: elapsed_s,
+            generator_cpu: own_cpu_s / elapsed_s,
+            steal: steal_s / total_s,
+            other_cpu,
+            server,
+        })
+    }
+}
+
+impl ServerUse {
+    /// Seconds of a processor.
+    pub fn cpu_s(&self) -> f64 {
+        self.user_s + self.system_s
+    }
+}
+
+impl Usage {
+    /// Why the row counts for nothing, if so.
+    pub fn void(&self) -> Option<String> {
+        if self.generator_cpu > MOST_GENERATOR_CPU {
+            let percent = self.generator_cpu * 100.0;
+            return Some(format!("the generator used {percent:.0} % of its core"));
+        }
+        (self.steal > MOST_STEAL)
+            .then(|| format!("the host took {:.1} % of the machine", self.steal * 100.0))
+    }
+
+    /// A row with everything but its own numbers.
+    pub fn row(&self, label: impl Into<String>) -> Row {
+        Row {
+            label: label.into(),
+            void: self.void(),
+            seconds: self.seconds,
+            generator_cpu: self.generator_cpu,
+            steal: self.steal,
+            other_cpu: self.other_cpu,
+            server: self.server,
+            ..Row::default()
+        }
+    }
+}
+
+fn own_cpu_s() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Clock;
+
+    #[test]
+    fn a_busy_generator_or_a_shared_machine_voids_a_row() {
+        let fine = Usage { generator_cpu: 0.85, steal: 0.02, ..Usage::default() };
+        assert_eq!(fine.void(), None);
+        let busy = Usage { generator_cpu: 0.86, ..fine }.row("a");
+        assert!(busy.void.unwrap().contains("86 %"));
+        let shared = Usage { steal: 0.03, ..fine }.void().unwrap();
+        assert!(shared.contains("3.0 %"), "{shared}");
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_an_error() {
+        let ticker = Ticker::new(Clock::real());
+        Meter::start(Some(u32::MAX), &ticker).unwrap_err();
+        let usage = Meter::start(Some(std::process::id()), &ticker).unwrap().finish().unwrap();
+        assert!(usage.server.is_some_and(|server| server.rss_bytes > 0 && server.pss_bytes > 0));
+        assert!(Meter::start(None, &ticker).unwrap().finish().unwrap().server.is_none());
+    }
+}

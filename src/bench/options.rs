@@ -1,0 +1,327 @@
+//! The flags of `bobolink bench`, which are also what a report tells of how it was made.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::{Serialize, Serializer};
+
+use super::payload::MIN_SIZE;
+use crate::protocol::frame::Codec;
+
+/// Measures a server: one thread that holds thousands of connections and loads them.
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    #[serde(flatten)]
+    pub scenario: Scenario,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub shared: Shared,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Serialize, Subcommand)]
+#[serde(untagged)]
+pub enum Scenario {
+    /// Connections that do nothing: how fast they are made, what they cost
+    ///
+    /// Opens --connections with --subscriptions each, holds them for --seconds, drops and opens them
+    /// again --churn times, and closes all. Memory and CPU of the server need --pid.
+    Idle(IdleArgs),
+    /// Few publish, many listen
+    ///
+    /// Publishes at --rate, whether or not the server keeps up, to --channels with --subscribers
+    /// each. Latency counts from the moment at which a publication was due. With --find-max, looks
+    /// for the highest rate at which 99 % arrive within --p99.
+    Fanout(FanoutArgs),
+    /// The server API: how many publications it takes
+    ///
+    /// Sends requests over --connections that stay open: at --rate, or with `--rate max` the next as
+    /// soon as the one before is answered. Latency is that of the answers.
+    Publish(PublishArgs),
+}
+
+/// Flags of every scenario.
+#[derive(Args, Clone, Debug, Serialize)]
+#[command(next_help_heading = "Options of every scenario")]
+pub struct Shared {
+    /// WebSocket address of the server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:8000/connection/websocket"
+    )]
+    pub url: String,
+    /// How clients write their messages
+    #[arg(long, global = true, value_enum, default_value = "json")]
+    pub codec: Wire,
+    /// Key (HS256) to sign a connection token for each client with; without one or --token they
+    /// connect as anonymous
+    #[arg(long, global = true, value_name = "KEY")]
+    pub token_secret: Option<Hidden>,
+    /// One connection token for all clients
+    #[arg(long, global = true, value_name = "JWT", conflicts_with = "token_secret")]
+    pub token: Option<Hidden>,
+    /// Address of the server API [default: /api on the port of --url]
+    #[arg(long, global = true, value_name = "URL")]
+    pub api_url: Option<String>,
+    /// Key of the server API
+    #[arg(long, global = true, value_name = "KEY")]
+    pub api_key: Option<Hidden>,
+    /// What names of channels start with, such as "chat:" for a namespace
+    #[arg(long, global = true, value_name = "PREFIX", default_value = "bench-")]
+    pub channel: String,
+    /// Process of the server, if it runs here: its CPU and memory are then measured too
+    #[arg(long, global = true)]
+    pub pid: Option<u32>,
+    /// Seconds that count
+    #[arg(long, global = true, default_value = "20", value_parser = positive)]
+    pub seconds: f64,
+    /// Seconds of the same load before these
+    #[arg(long, global = true, default_value = "5", value_parser = not_negative)]
+    pub warmup: f64,
+    /// Connections that may be under way at the same time
+    #[arg(long, global = true, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub window: u32,
+    /// Processor to run on [default: the last one]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub cpu: Option<usize>,
+    /// File to write everything that was measured to
+    #[arg(long, global = true, value_name = "FILE")]
+    #[serde(skip)]
+    pub json: Option<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct IdleArgs {
+    /// Connections to open
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Subscriptions of each connection
+    #[arg(long, default_value_t = 1)]
+    pub subscriptions: u32,
+    /// Channels that they are spread over; 0: each subscription has its own
+    #[arg(long, default_value_t = 0)]
+    pub channels: u32,
+    /// How often all are dropped and opened again
+    #[arg(long, default_value_t = 0)]
+    pub churn: u32,
+    /// Seconds between closing all and the last look at the memory
+    #[arg(long, default_value = "60", value_parser = not_negative)]
+    pub settle: f64,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct FanoutArgs {
+    /// Channels to publish to, in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub channels: u32,
+    /// Subscribers of each channel
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub subscribers: u32,
+    /// Publishers; the order of each is checked on its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub publishers: u32,
+    /// How they publish
+    #[arg(long, value_enum, default_value = "api")]
+    pub via: Via,
+    /// Publications per second, of all together; several make a row each
+    #[arg(long, default_value = "50", value_delimiter = ',', value_parser = positive)]
+    pub rate: Vec<f64>,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 128, value_parser = size)]
+    pub size: usize,
+    /// Look for the highest rate that holds --p99, starting from the first --rate
+    #[arg(long)]
+    pub find_max: bool,
+    /// Within which time 99 % of the deliveries have to come, for --find-max
+    #[arg(long, default_value = "100ms", value_parser = milliseconds)]
+    #[serde(rename = "p99_ms")]
+    pub p99: f64,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct PublishArgs {
+    /// Method of the server API
+    #[arg(long, value_enum, default_value = "publish")]
+    pub method: Method,
+    /// Connections to the server API
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Publications of one broadcast or batch
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub items: u32,
+    /// Channels to publish to, in turn
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub channels: u32,
+    /// Clients that each subscribe to every channel
+    #[arg(long, default_value_t = 0)]
+    pub subscribers: u32,
+    /// Requests per second, or max
+    #[arg(long, default_value = "max", value_parser = rate)]
+    pub rate: Rate,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 128, value_parser = size)]
+    pub size: usize,
+}
+
+/// A method of the server API that publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// One publication to one channel.
+    Publish,
+    /// One publication to many channels.
+    Broadcast,
+    /// Many publications.
+    Batch,
+}
+
+/// How fast to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rate {
+    /// As fast as answers come.
+    Max,
+    /// So many per second, whether or not answers come.
+    #[serde(untagged)]
+    PerSecond(f64),
+}
+
+/// How publications get to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// Over the server's HTTP API.
+    Api,
+    /// By clients.
+    Client,
+}
+
+/// See [`Codec`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Wire {
+    Json,
+    Protobuf,
+}
+
+/// A text that is never shown.
+#[derive(Clone)]
+pub struct Hidden(String);
+
+impl Wire {
+    pub fn codec(self) -> Codec {
+        match self {
+            Self::Json => Codec::Json,
+            Self::Protobuf => Codec::Protobuf,
+        }
+    }
+}
+
+impl Scenario {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Idle(_) => "idle",
+            Self::Fanout(_) => "fanout",
+            Self::Publish(_) => "publish",
+        }
+    }
+}
+
+impl Hidden {
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match not_negative(text)? {
+        0.0 => Err("must be above 0".to_owned()),
+        number => Ok(number),
+    }
+}
+
+fn not_negative(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && (0.0..=1e7).contains(&number) => Ok(number),
+        _ => Err("must be a number from 0 to 10000000".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "max" => Ok(Rate::Max),
+        _ => positive(text).map(Rate::PerSecond).map_err(|why| format!("{why}, or max")),
+    }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size) if (MIN_SIZE..=1_000_000).contains(&size) => Ok(size),
+        _ => Err(format!("must be a number of bytes from {MIN_SIZE} to 1000000")),
+    }
+}
+
+/// A time such as `100ms` or `1.5s`, in milliseconds.
+fn milliseconds(text: &str) -> Result<f64, String> {
+    let (number, factor) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1.0),
+        None => (text.strip_suffix('s').unwrap_or_default(), 1_000.0),
+    };
+    match positive(number) {
+        Ok(number) => Ok(number * factor),
+        Err(_) => Err("must be a time such as 100ms or 1.5s".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_numbers_are_read_or_refused() {
+        assert_eq!(milliseconds("100ms"), Ok(100.0));
+        assert_eq!(milliseconds("1.5s"), Ok(1_500.0));
+        for text in ["", "100", "s", "-1s", "0ms", "xms"] {
+            milliseconds(text).expect_err(text);
+        }
+        for text in ["nan", "inf", "-1", "x"] {
+            not_negative(text).expect_err(text);
+        }
+        positive("0").unwrap_err();
+        size(&(MIN_SIZE - 1).to_string()).unwrap_err();
+        assert_eq!(size(&MIN_SIZE.to_string()), Ok(MIN_SIZE));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let hidden: Hidden = "key".parse().unwrap();
+        assert_eq!(format!("{hidden:?}"), "***");
+        assert_eq!(serde_json::to_string(&hidden).unwrap(), "\"***\"");
+        assert_eq!(hidden.expose(), "key");
+    }
+}

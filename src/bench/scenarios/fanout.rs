@@ -1,0 +1,115 @@
+//! Few publish, many listen; and the search for how much of that a server holds.
+
+use crate::bench::crew::{Crew, Halt};
+use crate::bench::delivery::{self, Load, Outcome, Route, apart};
+use crate::bench::engine::Leaving;
+use crate::bench::ladder::Ladder;
+use crate::bench::options::{FanoutArgs, Via};
+use crate::bench::report::Row;
+use crate::bench::roster::Roster;
+use crate::protocol::command::SubscribeRequest;
+
+/// Connections to the server API at most; more publishers share them.
+const MAX_API_CONNECTIONS: usize = 32;
+/// The part of what was offered that has to arrive in the same time for a rate to count as held.
+const KEPT_UP: f64 = 0.97;
+
+/// Runs the scenario: a row per rate, or per step of the search.
+///
+/// # Errors
+/// As [`Crew::gather`] and [`delivery::run`].
+pub fn run(crew: &mut Crew, args: &FanoutArgs) -> Result<(), Halt> {
+    let roster = Roster {
+        channels: args.channels as usize,
+        subscribers: args.subscribers as usize,
+        publishers: apart(args.publishers),
+    };
+    let (warmup_s, seconds) = (crew.shared().warmup, crew.shared().seconds);
+    let load = |rate| Load { roster, rate, size: args.size, warmup_s, seconds };
+    if args.find_max {
+        return find_max(crew, args, load);
+    }
+    let route = assemble(crew, args, &roster)?;
+    for (run, rate) in (1..).zip(&args.rate) {
+        let load = load(*rate);
+        let outcome = delivery::run(crew, &load, &route, run, &|_| false)?;
+        crew.rows.push(outcome.row(format!("{rate} pub/s"), &load));
+    }
+    Ok(())
+}
+
+/// Subscribes the members and opens what the publishers need.
+fn assemble(crew: &mut Crew, args: &FanoutArgs, roster: &Roster) -> Result<Route, Halt> {
+    let names: Vec<_> = (0..roster.channels).map(|number| crew.channel(number)).collect();
+    let members = roster.members();
+    let publishers = args.publishers as usize;
+    let subscriptions = |member: usize| {
+        // Behind the members come publishers, which subscribe to nothing.
+        let name = (member < members).then(|| names.get(roster.channel_of(member)).cloned());
+        let channel = name.flatten().into_iter();
+        channel.map(|channel| SubscribeRequest { channel, ..SubscribeRequest::default() }).collect()
+    };
+    match args.via {
+        Via::Api => {
+            crew.gather(members, subscriptions, |_, _| {})?;
+            let peers = crew.dial_api(publishers.min(MAX_API_CONNECTIONS))?;
+            Ok(Route::Api { requests: crew.requests(), peers })
+        }
+        Via::Client => {
+            crew.gather(members + publishers, subscriptions, |_, _| {})?;
+            Ok(Route::Clients(crew.members().get(members..).unwrap_or_default().to_vec()))
+        }
+    }
+}
+
+fn find_max(crew: &mut Crew, args: &FanoutArgs, load: impl Fn(f64) -> Load) -> Result<(), Halt> {
+    let mut ladder = Ladder::starting_at(args.rate.first().copied().unwrap_or(1.0));
+    let (mut best, mut run, mut limited_by) = (None, 0, None);
+    while let Some(rate) = ladder.next() {
+        run += 1;
+        let load = load(rate);
+        // What a server does that is asked for too much is no fault, unless it hands out wrong data.
+        let before = crew.failures.clone();
+        let route = assemble(crew, args, &load.roster)?;
+        let outcome = delivery::run(crew, &load, &route, run, &|_| false)?;
+        let mut row = outcome.row(format!("{rate:.0} pub/s"), &load);
+        let held = row.void.is_none() && holds(&outcome, &row, args.p99);
+        row.metrics.count("held", held.into());
+        if !held && outcome.faults.doubled + outcome.faults.disordered == 0 {
+            crew.failures = before;
+        }
+        limited_by = if held { limited_by } else { row.void.clone() };
+        ladder.tell(held);
+        if held {
+            best = Some(Row { label: "max".to_owned(), ..outcome.row("max", &load) });
+        }
+        crew.rows.push(row);
+        disband(crew, route);
+    }
+    let Some(mut max) = best else {
+        return Err(Halt::Fault(format!("no rate holds a p99 of {} ms", args.p99)));
+    };
+    let offered = max.metrics.get("publications_per_s").unwrap_or_default();
+    max.metrics.set("max_publications_per_s", offered);
+    max.metrics.set("max_deliveries_per_s", max.metrics.get("offered_per_s").unwrap_or_default());
+    max.void = limited_by.map(|why| format!("the next higher rate is void: {why}"));
+    crew.rows.push(max);
+    Ok(())
+}
+
+fn holds(outcome: &Outcome, row: &Row, p99_ms: f64) -> bool {
+    let of = |name| row.metrics.get(name).unwrap_or_default();
+    outcome.faults.is_none()
+        && outcome.lost == 0
+        && outcome.delivered == outcome.expected
+        && outcome.p99_ms() <= p99_ms
+        && of("delivered_per_s") >= of("offered_per_s") * KEPT_UP
+}
+
+/// Ends all connections, so that the next step starts without a backlog.
+fn disband(crew: &mut Crew, route: Route) {
+    crew.scatter(Leaving::Close);
+    if let Route::Api { peers, .. } = route {
+        peers.into_iter().for_each(|peer| crew.engine.leave(peer, Leaving::Close));
+    }
+}

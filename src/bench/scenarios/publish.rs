@@ -1,0 +1,330 @@
+//! The server API under load: how many requests it answers, and that what it took is delivered.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use crate::bench::crew::{Crew, Halt};
+use crate::bench::delivery::api_body;
+use crate::bench::event::{Delivery, Event, Peer};
+use crate::bench::http::Requests;
+use crate::bench::meter::Meter;
+use crate::bench::options::{Method, PublishArgs, Rate};
+use crate::bench::payload::Mark;
+use crate::bench::report::{Latency, Row, histogram, record};
+use crate::bench::schedule::Schedule;
+use crate::bench::ticker::{SECOND_NS, nanoseconds};
+use crate::bench::verify::{Faults, Sequence};
+use crate::protocol::command::SubscribeRequest;
+
+/// Requests that may be overdue; past these the server is too far behind to measure.
+const MAX_OVERDUE: usize = 100_000;
+/// When so long after the last answer nothing more comes, it is not waited for any more.
+const SILENCE_NS: u64 = 3 * SECOND_NS;
+
+/// Runs the scenario: one row.
+///
+/// # Errors
+/// As [`Crew::gather`], and a server API that cannot be reached.
+pub fn run(crew: &mut Crew, args: &PublishArgs) -> Result<(), Halt> {
+    let names: Vec<_> = (0..args.channels as usize).map(|number| crew.channel(number)).collect();
+    let all = || {
+        let request = |channel: &String| SubscribeRequest {
+            channel: channel.clone(),
+            ..SubscribeRequest::default()
+        };
+        names.iter().map(request).collect()
+    };
+    crew.gather(args.subscribers as usize, |_| all(), |_, _| {})?;
+    let peers = crew.dial_api(args.connections as usize)?;
+    let mut load = Publishing::new(crew, args, names.clone(), peers);
+    load.run(crew)?;
+    let row = load.finish(crew)?;
+    crew.rows.push(row);
+    Ok(())
+}
+
+/// The load at work.
+struct Publishing<'a> {
+    args: &'a PublishArgs,
+    names: Vec<String>,
+    requests: Requests,
+    peers: Vec<Peer>,
+    /// Connections without a request, as places in `peers`.
+    free: VecDeque<usize>,
+    /// When the request of each connection was due.
+    due: Vec<u64>,
+    /// Due times of requests for which there was no connection.
+    overdue: VecDeque<u64>,
+    schedule: Option<Schedule>,
+    window: Range<u64>,
+    /// The next channel.
+    turn: usize,
+    /// Publications by channel and connection.
+    sent: Vec<u32>,
+    /// What each subscriber saw, by subscriber, channel and connection.
+    seen: Vec<Sequence>,
+    faults: Faults,
+    outstanding: u64,
+    answered: u64,
+    times: Histogram<u64>,
+    row: Option<Row>,
+}
+
+impl<'a> Publishing<'a> {
+    fn new(crew: &Crew, args: &'a PublishArgs, names: Vec<String>, peers: Vec<Peer>) -> Self {
+        let (warmup, seconds) = (crew.shared().warmup, crew.shared().seconds);
+        let start_ns = crew.engine.now_ns();
+        let from = start_ns + nanoseconds(warmup);
+        let lanes = names.len() * peers.len();
+        Self {
+            args,
+            requests: crew.requests(),
+            free: (0..peers.len()).collect(),
+            due: vec![0; peers.len()],
+            peers,
+            overdue: VecDeque::new(),
+            schedule: match args.rate {
+                Rate::Max => None,
+                Rate::PerSecond(rate) => Some(Schedule::new(start_ns, rate, warmup + seconds)),
+            },
+            window: from..from + nanoseconds(seconds),
+            turn: 0,
+            sent: vec![0; lanes],
+            seen: vec![Sequence::default(); lanes * args.subscribers as usize],
+            names,
+            faults: Faults::default(),
+            outstanding: 0,
+            answered: 0,
+            times: histogram(),
+            row: None,
+        }
+    }
+
+    fn run(&mut self, crew: &mut Crew) -> Result<(), Halt> {
+        let mut meter: Option<Meter> = None;
+        let (mut events, mut heard_ns) = (Vec::new(), self.window.end);
+        loop {
+            let now_ns = crew.engine.now_ns();
+            match &meter {
+                None if now_ns >= self.window.start => meter = Some(crew.meter()?),
+                Some(meter) if self.row.is_none() && now_ns >= self.window.end => {
+                    self.row = Some(self.measured(meter)?);
+                }
+                _ => {}
+            }
+            if self.row.is_some() {
+                let is_idle = self.free.len() == self.peers.len() && self.overdue.is_empty();
+                let is_whole = is_idle && self.outstanding == 0;
+                if is_whole || now_ns >= heard_ns + SILENCE_NS {
+                    return Ok(());
+                }
+            }
+            self.send(crew, now_ns)?;
+            let until = self.until_ns(now_ns);
+            crew.engine.poll(until, &mut events)?;
+            for event in &events {
+                self.take(crew, event)?;
+                heard_ns = heard_ns.max(now_ns);
+            }
+            let (answered, sent) = (self.answered, self.args.items_each());
+            crew.progress.show(now_ns, || format!("{} published", answered * sent));
+        }
+    }
+
+    fn measured(&self, meter: &Meter) -> Result<Row, Halt> {
+        let usage = meter.finish()?;
+        let label = match self.args.rate {
+            Rate::Max => format!("{} max", self.args.method.name()),
+            Rate::PerSecond(rate) => format!("{} {rate}/s", self.args.method.name()),
+        };
+        let mut row = usage.row(label);
+        let publications = (self.answered * self.args.items_each()) as f64;
+        row.metrics.set("requests_per_s", self.answered as f64 / usage.seconds);
+        row.metrics.set("publications_per_s", publications / usage.seconds);
+        if let Some(server) = usage.server {
+            row.metrics.set("cpu_us_per_publication", server.cpu_s() * 1e6 / publications);
+            row.metrics.set("user_us_per_publication", server.user_s * 1e6 / publications);
+            row.metrics.set("system_us_per_publication", server.system_s * 1e6 / publications);
+        }
+        Ok(row)
+    }
+
+    fn send(&mut self, crew: &mut Crew, now_ns: u64) -> Result<(), Halt> {
+        match &mut self.schedule {
+            Some(schedule) => {
+                self.overdue
+                    .extend(std::iter::from_fn(|| schedule.take_due(now_ns)).map(|(_, due)| due));
+            }
+            None if now_ns < self.window.end => {
+                let lacking = self.free.len().saturating_sub(self.overdue.len());
+                self.overdue.extend(std::iter::repeat_n(now_ns, lacking));
+            }
+            None => self.overdue.clear(),
+        }
+        if self.overdue.len() > MAX_OVERDUE {
+            let count = self.overdue.len();
+            return Err(Halt::Fault(format!("{count} requests wait for the server API")));
+        }
+        while let (Some(lane), false) = (self.free.front().copied(), self.overdue.is_empty()) {
+            self.free.pop_front();
+            let due_ns = self.overdue.pop_front().unwrap_or(now_ns);
+            let body = self.body(lane, due_ns);
+            let request = self.requests.post(self.args.method.name(), &body);
+            if let (Some(peer), Some(due)) = (self.peers.get(lane), self.due.get_mut(lane)) {
+                *due = due_ns;
+                crew.engine.request(*peer, request);
+            }
+        }
+        Ok(())
+    }
+
+    fn until_ns(&self, now_ns: u64) -> u64 {
+        let edge = match &self.row {
+            Some(_) => now_ns + SECOND_NS / 10,
+            None if now_ns < self.window.start => self.window.start,
+            None => self.window.end,
+        };
+        let due = self.schedule.as_ref().and_then(Schedule::peek).map(|(_, due_ns)| due_ns);
+        let is_stuck = self.free.is_empty();
+        edge.min(due.filter(|_| !is_stuck).unwrap_or(u64::MAX)).min(now_ns + SECOND_NS / 2)
+    }
+
+    fn body(&mut self, lane: usize, due_ns: u64) -> Vec<u8> {
+        let items = self.args.items_each() as usize;
+        match self.args.method {
+            Method::Publish => {
+                let channel = self.next_channel();
+                let payload = self.payload(channel, lane, due_ns);
+                api_body(self.name(channel), &payload)
+            }
+            Method::Batch => {
+                let mut body = b"{\"commands\":[".to_vec();
+                for item in 0..items {
+                    let channel = self.next_channel();
+                    let payload = self.payload(channel, lane, due_ns);
+                    body.extend_from_slice(if item == 0 { b"" } else { b"," });
+                    body.extend_from_slice(b"{\"publish\":");
+                    body.extend_from_slice(&api_body(self.name(channel), &payload));
+                    body.push(b'}');
+                }
+                body.extend_from_slice(b"]}");
+                body
+            }
+            Method::Broadcast => {
+                // All channels get the same payload, which is marked as of the first.
+                let payload = self.payload(0, lane, due_ns);
+                let names = serde_json::Value::from(self.names.get(..items).unwrap_or_default());
+                let mut body = format!("{{\"channels\":{names},\"data\":").into_bytes();
+                body.extend_from_slice(&payload);
+                body.push(b'}');
+                self.outstanding += (items as u64 - 1) * u64::from(self.args.subscribers);
+                body
+            }
+        }
+    }
+
+    fn payload(&mut self, channel: usize, lane: usize, due_ns: u64) -> Vec<u8> {
+        let place = channel * self.peers.len() + lane;
+        let mut payload = Vec::with_capacity(self.args.size);
+        if let Some(sent) = self.sent.get_mut(place) {
+            let (channel, voice, sequence) = (channel as u32, lane as u32, *sent);
+            Mark { run: 1, channel, voice, sequence, due_ns }.write(self.args.size, &mut payload);
+            *sent += 1;
+        }
+        self.outstanding += u64::from(self.args.subscribers);
+        payload
+    }
+
+    fn next_channel(&mut self) -> usize {
+        let channel = self.turn;
+        self.turn = (self.turn + 1) % self.names.len().max(1);
+        channel
+    }
+
+    fn name(&self, channel: usize) -> &str {
+        self.names.get(channel).map(String::as_str).unwrap_or_default()
+    }
+
+    fn take(&mut self, crew: &mut Crew, event: &Event) -> Result<(), Halt> {
+        match event {
+            Event::Answered { peer, outcome, at_ns } => {
+                if let Err(why) = outcome {
+                    return Err(Halt::Fault(why.clone()));
+                }
+                let Some(lane) = self.peers.iter().position(|it| it == peer) else { return Ok(()) };
+                self.free.push_back(lane);
+                if self.window.contains(at_ns) {
+                    self.answered += 1;
+                    let due_ns = self.due.get(lane).copied().unwrap_or(*at_ns);
+                    record(&mut self.times, at_ns.saturating_sub(due_ns));
+                }
+            }
+            Event::Published(delivery) => self.deliver(crew, delivery),
+            Event::Closed { peer, why } if crew.number(*peer).is_none() => {
+                return Err(Halt::Fault(format!("a connection to the server API: {why}")));
+            }
+            other => drop(crew.note(other)),
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, crew: &Crew, delivery: &Delivery) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        // Of a broadcast a subscriber gets the same publication from every channel: only counted.
+        if self.args.method == Method::Broadcast {
+            return;
+        }
+        let Some(member) = crew.number(delivery.peer) else { return };
+        let (channel, voice) = (delivery.mark.channel as usize, delivery.mark.voice as usize);
+        let place = (member * self.names.len() + channel) * self.peers.len() + voice;
+        if let Some(sequence) = self.seen.get_mut(place) {
+            self.faults.count(sequence.take(delivery.mark.sequence.into()));
+        }
+    }
+
+    fn finish(mut self, crew: &mut Crew) -> Result<Row, Halt> {
+        let Some(mut row) = self.row.take() else {
+            return Err(Halt::Fault("the time that counts did not come to its end".to_owned()));
+        };
+        let unanswered = self.peers.len() - self.free.len();
+        if unanswered > 0 {
+            crew.failures.add(format!("{unanswered} requests were never answered"));
+        }
+        if self.outstanding > 0 {
+            crew.failures.add(format!("{} deliveries never came", self.outstanding));
+        }
+        let Faults { missing, doubled, disordered } = self.faults;
+        if !self.faults.is_none() {
+            crew.failures
+                .add(format!("{missing} missing, {doubled} doubled, {disordered} out of order"));
+        }
+        row.metrics.count("missing", missing.max(self.outstanding));
+        row.metrics.count("doubled", doubled);
+        row.metrics.count("disordered", disordered);
+        row.latency = Latency::of(&self.times);
+        Ok(row)
+    }
+}
+
+impl PublishArgs {
+    /// Publications of one request.
+    fn items_each(&self) -> u64 {
+        match self.method {
+            Method::Publish => 1,
+            Method::Broadcast | Method::Batch => self.items.into(),
+        }
+    }
+}
+
+impl Method {
+    /// As the server API calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Broadcast => "broadcast",
+            Self::Batch => "batch",
+        }
+    }
+}
