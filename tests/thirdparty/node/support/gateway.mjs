@@ -47,12 +47,12 @@ export class Gateway {
   #folder = null;
   #log = [];
 
-  /** Starts a gateway; `client` are settings of the configuration's section of that name. */
-  static async start({ client = {} } = {}) {
+  /** Starts a gateway; `client` and `websocket` are settings of the configuration's sections of these names. */
+  static async start({ client = {}, websocket = {} } = {}) {
     const gateway = new Gateway();
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-'));
     gateway.port = await freePort();
-    await writeFile(gateway.#configPath, JSON.stringify(configuration(gateway.port, client)));
+    await writeFile(gateway.#configPath, JSON.stringify(configuration(gateway.port, client, websocket)));
     process.on('exit', (code) => gateway.#atExit(code));
     await gateway.#run();
     return gateway;
@@ -158,13 +158,14 @@ export class Gateway {
   }
 }
 
-function configuration(port, client) {
+function configuration(port, client, websocket) {
   return {
     http_server: { address: '127.0.0.1', port },
     log: { level: 'info' },
     health: { enabled: true },
     http_api: { key: API_KEY },
     client: { token: { hmac_secret_key: TOKEN_SECRET }, ...client },
+    websocket,
     channel: {
       without_namespace: { allow_subscribe_for_client: true },
       namespaces: NAMESPACES.map((options) => ({ allow_subscribe_for_client: true, ...options })),

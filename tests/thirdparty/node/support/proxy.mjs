@@ -7,6 +7,8 @@ export class Line {
   #server;
   #sockets = new Set();
   #whole = true;
+  /** Bytes that came from the server. */
+  received = 0;
 
   static async to(port) {
     const line = new Line();
@@ -42,6 +44,7 @@ export class Line {
       return;
     }
     const far = net.connect(port, '127.0.0.1');
+    far.on('data', (bytes) => (this.received += bytes.length));
     for (const [from, to] of [[near, far], [far, near]]) {
       this.#sockets.add(from);
       from.pipe(to);
