@@ -2,7 +2,7 @@
 //!
 //! The layers, each using only what stands above it in this list:
 //!
-//! 1. [`protocol`]: messages, codecs and codes of the wire.
+//! 1. [`protocol`]: messages, codecs and codes of the wire; [`websocket`]: frames and compression.
 //! 2. [`config`]: every setting, from four sources.
 //! 3. [`channel`] and [`auth`]: names, options, permissions; tokens.
 //! 4. [`hub`]: who is connected here, and fan-out.
@@ -21,6 +21,7 @@ pub mod telemetry;
 pub mod time;
 
 pub mod protocol;
+pub mod websocket;
 pub mod config;
 pub mod channel;
 pub mod auth;

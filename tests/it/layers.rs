@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["hub"],
     &["auth", "channel"],
     &["config"],
-    &["protocol"],
+    &["protocol", "websocket"],
 ];
 
 /// Modules that serve every layer. They use each other, but no layer beyond what is named here.
