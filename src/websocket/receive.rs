@@ -357,3 +357,6 @@ fn close_reason(payload: &[u8]) -> Result<Option<CloseReason>, Violation> {
     let reason = std::str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
     Ok(Some(CloseReason { code, reason: reason.to_owned() }))
 }
+
+#[cfg(test)]
+mod tests;
