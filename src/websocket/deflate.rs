@@ -150,3 +150,6 @@ impl Inflater {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::deflate::{self, Agreed};
 use super::frame::{Header, MAX_HEADER, OpCode, mask};
-use super::violation::Violation;
+pub use super::violation::Violation;
 
 /// Bytes that a message may have, over all its fragments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -357,3 +357,6 @@ fn close_reason(payload: &[u8]) -> Result<Option<CloseReason>, Violation> {
     let reason = std::str::from_utf8(reason).map_err(|_| Violation::NotUtf8)?;
     Ok(Some(CloseReason { code, reason: reason.to_owned() }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,10 @@ use bobolink::config::{ChannelConfig, ChannelOptions, Namespace};
 use bobolink::protocol::filter::FilterNode;
 use bobolink::protocol::frame::Codec;
 use bobolink::protocol::{delta, json};
+use bobolink::websocket::Violation;
+use bobolink::websocket::deflate::{MAX_WINDOW_BITS, MIN_WINDOW_BITS, negotiate};
+use bobolink::websocket::frame::MAX_CONTROL;
+use bobolink::websocket::receive::{Event, Limits, Receiver, Role};
 use bytes::Bytes;
 
 /// A frame of a JSON client: what can be read can be written, and comes out the same ever after.
@@ -130,6 +134,56 @@ fn at_once<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// A byte of options, the length of a piece, and what a peer sends: read in pieces it gives what it
+/// gives in one, and nothing above the limits.
+pub fn websocket_frames(input: &[u8]) {
+    let [options, piece, bytes @ ..] = input else { return };
+    let role = if options & 1 == 0 { Role::Server } else { Role::Client };
+    let deflate = negotiate(["permessage-deflate"].into_iter()).filter(|_| options & 2 == 0);
+    let limits = Limits { message: 300, inflated: 1_000 };
+    let new = || Receiver::new(role, limits, deflate);
+    let whole = received(&mut new(), [bytes].into_iter());
+    let pieces = received(&mut new(), bytes.chunks(usize::from(*piece).max(1)));
+    assert_eq!(whole, pieces);
+    for event in whole.0 {
+        let (len, limit) = match event {
+            Event::Text(payload) => {
+                assert!(std::str::from_utf8(&payload).is_ok());
+                (payload.len(), limits.inflated)
+            }
+            Event::Binary(payload) => (payload.len(), limits.inflated),
+            Event::Ping(payload) | Event::Pong(payload) => (payload.len(), MAX_CONTROL),
+            Event::Close(reason) => (reason.map_or(0, |it| it.reason.len() + 2), MAX_CONTROL),
+        };
+        assert!(len <= limit, "{len} bytes");
+    }
+}
+
+fn received<'a>(
+    receiver: &mut Receiver,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Event>, Option<Violation>) {
+    let mut events = Vec::new();
+    for mut piece in pieces {
+        loop {
+            match receiver.receive(&mut piece) {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => break,
+                Err(violation) => return (events, Some(violation)),
+            }
+        }
+    }
+    (events, None)
+}
+
+/// The extensions that a client offers: what is agreed on is what the answer says.
+pub fn websocket_extensions(header: &[u8]) {
+    let header = String::from_utf8_lossy(header);
+    let Some(agreed) = negotiate([&*header].into_iter()) else { return };
+    assert!((MIN_WINDOW_BITS..=MAX_WINDOW_BITS).contains(&agreed.window_bits()));
+    assert_eq!(negotiate([agreed.answer().as_str()].into_iter()), Some(agreed));
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -187,5 +241,8 @@ mod tests {
         };
     }
 
-    corpus_tests! { json_commands protobuf_commands delta_apply filter token channel }
+    corpus_tests! {
+        json_commands protobuf_commands delta_apply filter token channel websocket_frames
+        websocket_extensions
+    }
 }

@@ -2,6 +2,7 @@
 
 mod ci;
 mod dev;
+mod framing;
 mod fuzzed;
 mod hostile;
 mod layers;
