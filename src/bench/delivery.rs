@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use super::crew::{Crew, Halt};
 use super::event::{Counters, Delivery, Event, Peer};
 use super::http::Requests;
-use super::meter::{Meter, Usage};
+use super::meter::{Meter, MeterError, Usage};
 use super::payload::Mark;
 use super::report::{Latency, Row, histogram, record};
 use super::roster::{Place, Publishers, Roster};
@@ -68,6 +68,8 @@ pub struct Outcome {
     pub lag: Histogram<u64>,
     /// Members that were dropped.
     pub lost: u64,
+    /// Going on is pointless: nothing is taken any more, or nobody is left.
+    pub is_broken: bool,
 }
 
 /// A step at work.
@@ -132,6 +134,10 @@ pub fn run(
             if step.take(crew, event) {
                 last_ns = last_ns.max(now_ns);
             }
+        }
+        if step.outcome.is_broken {
+            gauge.stop(crew, &mut step.outcome);
+            break;
         }
         crew.progress.show(now_ns, || step.describe(now_ns));
     }
@@ -199,15 +205,21 @@ impl Gauge {
                 self.meter = Some((crew.meter()?, crew.engine.counters()));
             }
             Some((meter, before)) if !self.is_done && now_ns >= window.end => {
-                let after = crew.engine.counters();
-                outcome.usage = meter.finish()?;
-                outcome.read = after.publications - before.publications;
-                outcome.read_frames = after.frames - before.frames;
                 self.is_done = true;
+                read(meter, before, crew, outcome)?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes what there is when a step ends before its time.
+    fn stop(&self, crew: &mut Crew, outcome: &mut Outcome) {
+        if let (Some((meter, before)), false) = (&self.meter, self.is_done)
+            && let Err(error) = read(meter, before, crew, outcome)
+        {
+            crew.failures.add(error.to_string());
+        }
     }
 
     fn is_running(&self) -> bool {
@@ -217,6 +229,19 @@ impl Gauge {
     fn is_done(&self) -> bool {
         self.is_done
     }
+}
+
+fn read(
+    meter: &Meter,
+    before: &Counters,
+    crew: &Crew,
+    outcome: &mut Outcome,
+) -> Result<(), MeterError> {
+    let after = crew.engine.counters();
+    outcome.read = after.publications - before.publications;
+    outcome.read_frames = after.frames - before.frames;
+    outcome.usage = meter.finish()?;
+    Ok(())
 }
 
 impl<'a> Step<'a> {
@@ -255,6 +280,7 @@ impl<'a> Step<'a> {
                 latency: histogram(),
                 lag: histogram(),
                 lost: 0,
+                is_broken: false,
             },
         }
     }
@@ -320,16 +346,29 @@ impl<'a> Step<'a> {
                 return self.deliver(crew, member, delivery);
             }
             Event::Acknowledged { .. } => {}
-            Event::Answered { outcome: Err(why), .. } => crew.failures.add(why.clone()),
+            Event::Answered { outcome: Ok(_), .. } => {}
+            Event::Answered { outcome: Err(why), .. } => {
+                crew.failures.add(why.clone());
+                self.outcome.is_broken = true;
+            }
             Event::Closed { peer, why } if crew.number(*peer).is_none() => {
                 crew.failures.add(format!("a publisher: {why}"));
+                self.outcome.is_broken = true;
             }
             other => {
-                let ignored =
-                    crew.number(other.peer()).is_some_and(|member| (self.ignored)(member));
-                if !ignored && crew.note(other).is_some() {
-                    self.outcome.lost += 1;
+                let member = crew.number(other.peer());
+                if member.is_some_and(|member| (self.ignored)(member)) {
+                    return false;
                 }
+                let is_refused =
+                    matches!(other, Event::Replied { reply, .. } if reply.error.is_some());
+                let lost = crew.note(other);
+                self.outcome.lost += u64::from(lost.is_some());
+                let members = self.load.roster.members();
+                // Behind the members come publishers.
+                let is_alone =
+                    lost.is_some_and(|lost| lost >= members) || self.outcome.lost >= members as u64;
+                self.outcome.is_broken |= is_refused || is_alone;
             }
         }
         false

@@ -25,6 +25,14 @@ pub struct ServerUse {
     pub threads: u64,
 }
 
+/// The process that was named cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[error("--pid {pid}: the process cannot be read: {source}")]
+pub struct MeterError {
+    pid: u32,
+    source: io::Error,
+}
+
 /// The readings at the start of a row.
 #[derive(Clone, Debug)]
 pub struct Meter {
@@ -51,14 +59,14 @@ impl Meter {
     ///
     /// # Errors
     /// If there is no such process.
-    pub fn start(pid: Option<u32>, ticker: &Ticker) -> io::Result<Self> {
+    pub fn start(pid: Option<u32>, ticker: &Ticker) -> Result<Self, MeterError> {
         Ok(Self {
             pid,
             ticker: ticker.clone(),
             started_ns: ticker.now_ns(),
             machine: CpuTimes::read(),
             own_cpu_s: own_cpu_s(),
-            server: pid.map(ProcessUse::read).transpose()?,
+            server: pid.map(process_use).transpose()?,
         })
     }
 
@@ -66,8 +74,8 @@ impl Meter {
     ///
     /// # Errors
     /// If the server's process is gone.
-    pub fn finish(&self) -> io::Result<Usage> {
-        let server = self.pid.map(ProcessUse::read).transpose()?;
+    pub fn finish(&self) -> Result<Usage, MeterError> {
+        let server = self.pid.map(process_use).transpose()?;
         let (machine, own_cpu_s) = (CpuTimes::read(), own_cpu_s() - self.own_cpu_s);
         let elapsed_s = seconds(self.ticker.now_ns() - self.started_ns).max(f64::EPSILON);
         let ticks = clock_ticks_per_second() as f64;
@@ -76,7 +84,7 @@ impl Meter {
                 user_s: after.user.saturating_sub(before.user) as f64 / ticks,
                 system_s: after.system.saturating_sub(before.system) as f64 / ticks,
                 rss_bytes: after.rss_bytes,
-                pss_bytes: pss_bytes(pid)?,
+                pss_bytes: pss_bytes(pid).map_err(|source| MeterError { pid, source })?,
                 threads: after.threads,
             }),
             _ => None,
@@ -129,6 +137,10 @@ impl Usage {
             ..Row::default()
         }
     }
+}
+
+fn process_use(pid: u32) -> Result<ProcessUse, MeterError> {
+    ProcessUse::read(pid).map_err(|source| MeterError { pid, source })
 }
 
 fn own_cpu_s() -> f64 {

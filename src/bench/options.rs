@@ -36,11 +36,30 @@ pub enum Scenario {
     /// each. Latency counts from the moment at which a publication was due. With --find-max, looks
     /// for the highest rate at which 99 % arrive within --p99.
     Fanout(FanoutArgs),
+    /// Rooms in which everybody publishes
+    ///
+    /// As fanout, with the subscribers of each channel publishing in turn, as clients.
+    Chat(ChatArgs),
     /// The server API: how many publications it takes
     ///
     /// Sends requests over --connections that stay open: at --rate, or with `--rate max` the next as
     /// soon as the one before is answered. Latency is that of the answers.
     Publish(PublishArgs),
+    /// All clients dropped at once, and back
+    ///
+    /// Resets all connections, publishes --missed to their channels, and connects all again with
+    /// recovery. Needs history and recovery in the channels' namespace. The time runs from the first
+    /// packet until the last client has everything.
+    Storm(StormArgs),
+    /// Joins and leaves, and reads of who is there
+    ///
+    /// Clients subscribe and unsubscribe at --rate, and the server API is asked for presence at
+    /// --reads. Needs presence in the channels' namespace.
+    Presence(PresenceArgs),
+    /// Subscribers that stop reading, and what the others notice of it
+    ///
+    /// As fanout, twice: with all subscribers reading, and with --stopped of them not.
+    Slow(SlowArgs),
 }
 
 /// Flags of every scenario.
@@ -144,6 +163,76 @@ pub struct FanoutArgs {
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
+pub struct ChatArgs {
+    /// Channels to publish to, in turn
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub channels: u32,
+    /// Members of each channel
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub members: u32,
+    /// Publications per second, of all together; several make a row each
+    #[arg(long, default_value = "1000", value_delimiter = ',', value_parser = positive)]
+    pub rate: Vec<f64>,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 128, value_parser = size)]
+    pub size: usize,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct StormArgs {
+    /// Clients to drop
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Gives each client a channel of its own, in the place of one for all
+    #[arg(long)]
+    pub own_channels: bool,
+    /// Publications that each client misses
+    #[arg(long, default_value_t = 50)]
+    pub missed: u32,
+    /// How often
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 128, value_parser = size)]
+    pub size: usize,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct PresenceArgs {
+    /// Clients that join and leave
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Channels that they are spread over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub channels: u32,
+    /// Joins and leaves per second
+    #[arg(long, default_value = "100", value_parser = positive)]
+    pub rate: f64,
+    /// Reads of a channel's presence per second
+    #[arg(long, default_value = "50", value_parser = not_negative)]
+    pub reads: f64,
+    /// Connections to the server API
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub api_connections: u32,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct SlowArgs {
+    /// Subscribers, all of one channel
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub subscribers: u32,
+    /// How many of them stop reading
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub stopped: u32,
+    /// Publications per second
+    #[arg(long, default_value = "50", value_parser = positive)]
+    pub rate: f64,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 1_024, value_parser = size)]
+    pub size: usize,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
 pub struct PublishArgs {
     /// Method of the server API
     #[arg(long, value_enum, default_value = "publish")]
@@ -227,7 +316,11 @@ impl Scenario {
         match self {
             Self::Idle(_) => "idle",
             Self::Fanout(_) => "fanout",
+            Self::Chat(_) => "chat",
             Self::Publish(_) => "publish",
+            Self::Storm(_) => "storm",
+            Self::Presence(_) => "presence",
+            Self::Slow(_) => "slow",
         }
     }
 }

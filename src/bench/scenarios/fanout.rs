@@ -1,5 +1,6 @@
 //! Few publish, many listen; and the search for how much of that a server holds.
 
+use super::subscription;
 use crate::bench::crew::{Crew, Halt};
 use crate::bench::delivery::{self, Load, Outcome, Route, apart};
 use crate::bench::engine::Leaving;
@@ -7,7 +8,6 @@ use crate::bench::ladder::Ladder;
 use crate::bench::options::{FanoutArgs, Via};
 use crate::bench::report::Row;
 use crate::bench::roster::Roster;
-use crate::protocol::command::SubscribeRequest;
 
 /// Connections to the server API at most; more publishers share them.
 const MAX_API_CONNECTIONS: usize = 32;
@@ -34,6 +34,9 @@ pub fn run(crew: &mut Crew, args: &FanoutArgs) -> Result<(), Halt> {
         let load = load(*rate);
         let outcome = delivery::run(crew, &load, &route, run, &|_| false)?;
         crew.rows.push(outcome.row(format!("{rate} pub/s"), &load));
+        if outcome.is_broken {
+            break;
+        }
     }
     Ok(())
 }
@@ -46,8 +49,7 @@ fn assemble(crew: &mut Crew, args: &FanoutArgs, roster: &Roster) -> Result<Route
     let subscriptions = |member: usize| {
         // Behind the members come publishers, which subscribe to nothing.
         let name = (member < members).then(|| names.get(roster.channel_of(member)).cloned());
-        let channel = name.flatten().into_iter();
-        channel.map(|channel| SubscribeRequest { channel, ..SubscribeRequest::default() }).collect()
+        name.flatten().into_iter().map(subscription).collect()
     };
     match args.via {
         Via::Api => {

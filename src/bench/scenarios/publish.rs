@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
+use super::subscription;
 use crate::bench::crew::{Crew, Halt};
 use crate::bench::delivery::api_body;
 use crate::bench::event::{Delivery, Event, Peer};
@@ -16,7 +17,6 @@ use crate::bench::report::{Latency, Row, histogram, record};
 use crate::bench::schedule::Schedule;
 use crate::bench::ticker::{SECOND_NS, nanoseconds};
 use crate::bench::verify::{Faults, Sequence};
-use crate::protocol::command::SubscribeRequest;
 
 /// Requests that may be overdue; past these the server is too far behind to measure.
 const MAX_OVERDUE: usize = 100_000;
@@ -29,14 +29,8 @@ const SILENCE_NS: u64 = 3 * SECOND_NS;
 /// As [`Crew::gather`], and a server API that cannot be reached.
 pub fn run(crew: &mut Crew, args: &PublishArgs) -> Result<(), Halt> {
     let names: Vec<_> = (0..args.channels as usize).map(|number| crew.channel(number)).collect();
-    let all = || {
-        let request = |channel: &String| SubscribeRequest {
-            channel: channel.clone(),
-            ..SubscribeRequest::default()
-        };
-        names.iter().map(request).collect()
-    };
-    crew.gather(args.subscribers as usize, |_| all(), |_, _| {})?;
+    let all = |_| names.iter().cloned().map(subscription).collect();
+    crew.gather(args.subscribers as usize, all, |_, _| {})?;
     let peers = crew.dial_api(args.connections as usize)?;
     let mut load = Publishing::new(crew, args, names.clone(), peers);
     load.run(crew)?;
