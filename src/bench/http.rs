@@ -151,6 +151,26 @@ impl ApiConnection {
     }
 }
 
+/// The body of a publish. The payload is JSON.
+pub fn publish_body(channel: &str, payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(payload.len() + channel.len() + 32);
+    body.extend_from_slice(b"{\"channel\":");
+    body.extend_from_slice(serde_json::Value::from(channel).to_string().as_bytes());
+    body.extend_from_slice(b",\"data\":");
+    body.extend_from_slice(payload);
+    body.push(b'}');
+    body
+}
+
+/// The body of a broadcast. The payload is JSON.
+pub fn broadcast_body(channels: &[String], payload: &[u8]) -> Vec<u8> {
+    let channels = serde_json::Value::from(channels);
+    let mut body = format!("{{\"channels\":{channels},\"data\":").into_bytes();
+    body.extend_from_slice(payload);
+    body.push(b'}');
+    body
+}
+
 fn outcome(status: u16, body: Vec<u8>) -> Result<Vec<u8>, String> {
     // What is published is not in the answer, so the word can only be the API's own.
     if status == 200 && memmem::find(&body, b"\"error\"").is_none() {

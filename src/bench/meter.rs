@@ -70,21 +70,29 @@ impl Meter {
         })
     }
 
-    /// What was used since the start.
+    /// What was used since the start, and the server's memory.
     ///
     /// # Errors
     /// If the server's process is gone.
     pub fn finish(&self) -> Result<Usage, MeterError> {
+        self.weighed(self.stop()?)
+    }
+
+    /// What was used since the start, without the memory that takes the kernel a while to count.
+    ///
+    /// # Errors
+    /// If the server's process is gone.
+    pub fn stop(&self) -> Result<Usage, MeterError> {
         let server = self.pid.map(process_use).transpose()?;
         let (machine, own_cpu_s) = (CpuTimes::read(), own_cpu_s() - self.own_cpu_s);
         let elapsed_s = seconds(self.ticker.now_ns() - self.started_ns).max(f64::EPSILON);
         let ticks = clock_ticks_per_second() as f64;
-        let server = match (self.pid, self.server, server) {
-            (Some(pid), Some(before), Some(after)) => Some(ServerUse {
+        let server = match (self.server, server) {
+            (Some(before), Some(after)) => Some(ServerUse {
                 user_s: after.user.saturating_sub(before.user) as f64 / ticks,
                 system_s: after.system.saturating_sub(before.system) as f64 / ticks,
                 rss_bytes: after.rss_bytes,
-                pss_bytes: pss_bytes(pid).map_err(|source| MeterError { pid, source })?,
+                pss_bytes: 0,
                 threads: after.threads,
             }),
             _ => None,
@@ -103,6 +111,17 @@ impl Meter {
             other_cpu,
             server,
         })
+    }
+
+    /// Adds what [`Meter::stop`] left out.
+    ///
+    /// # Errors
+    /// If the server's process is gone.
+    pub fn weighed(&self, mut usage: Usage) -> Result<Usage, MeterError> {
+        if let (Some(pid), Some(server)) = (self.pid, &mut usage.server) {
+            server.pss_bytes = pss_bytes(pid).map_err(|source| MeterError { pid, source })?;
+        }
+        Ok(usage)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The flags of `bobolink bench`, which are also what a report tells of how it was made.
 
-use std::fmt;
+mod values;
+
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::payload::MIN_SIZE;
+pub use self::values::Hidden;
+use self::values::{milliseconds, not_negative, positive, size};
 use crate::protocol::frame::Codec;
 
 /// Measures a server: one thread that holds thousands of connections and loads them.
@@ -250,7 +251,7 @@ pub struct PublishArgs {
     #[arg(long, default_value_t = 0)]
     pub subscribers: u32,
     /// Requests per second, or max
-    #[arg(long, default_value = "max", value_parser = rate)]
+    #[arg(long, default_value = "max", value_parser = Rate::parse)]
     pub rate: Rate,
     /// Bytes of each publication
     #[arg(long, default_value_t = 128, value_parser = size)]
@@ -298,15 +299,20 @@ pub enum Wire {
     Protobuf,
 }
 
-/// A text that is never shown.
-#[derive(Clone)]
-pub struct Hidden(String);
-
 impl Wire {
     pub fn codec(self) -> Codec {
         match self {
             Self::Json => Codec::Json,
             Self::Protobuf => Codec::Protobuf,
+        }
+    }
+}
+
+impl Rate {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Self::Max),
+            _ => positive(text).map(Self::PerSecond).map_err(|why| format!("{why}, or max")),
         }
     }
 }
@@ -322,99 +328,5 @@ impl Scenario {
             Self::Presence(_) => "presence",
             Self::Slow(_) => "slow",
         }
-    }
-}
-
-impl Hidden {
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Hidden {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Hidden {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match not_negative(text)? {
-        0.0 => Err("must be above 0".to_owned()),
-        number => Ok(number),
-    }
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && (0.0..=1e7).contains(&number) => Ok(number),
-        _ => Err("must be a number from 0 to 10000000".to_owned()),
-    }
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    match text {
-        "max" => Ok(Rate::Max),
-        _ => positive(text).map(Rate::PerSecond).map_err(|why| format!("{why}, or max")),
-    }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(size) if (MIN_SIZE..=1_000_000).contains(&size) => Ok(size),
-        _ => Err(format!("must be a number of bytes from {MIN_SIZE} to 1000000")),
-    }
-}
-
-/// A time such as `100ms` or `1.5s`, in milliseconds.
-fn milliseconds(text: &str) -> Result<f64, String> {
-    let (number, factor) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1.0),
-        None => (text.strip_suffix('s').unwrap_or_default(), 1_000.0),
-    };
-    match positive(number) {
-        Ok(number) => Ok(number * factor),
-        Err(_) => Err("must be a time such as 100ms or 1.5s".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_numbers_are_read_or_refused() {
-        assert_eq!(milliseconds("100ms"), Ok(100.0));
-        assert_eq!(milliseconds("1.5s"), Ok(1_500.0));
-        for text in ["", "100", "s", "-1s", "0ms", "xms"] {
-            milliseconds(text).expect_err(text);
-        }
-        for text in ["nan", "inf", "-1", "x"] {
-            not_negative(text).expect_err(text);
-        }
-        positive("0").unwrap_err();
-        size(&(MIN_SIZE - 1).to_string()).unwrap_err();
-        assert_eq!(size(&MIN_SIZE.to_string()), Ok(MIN_SIZE));
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let hidden: Hidden = "key".parse().unwrap();
-        assert_eq!(format!("{hidden:?}"), "***");
-        assert_eq!(serde_json::to_string(&hidden).unwrap(), "\"***\"");
-        assert_eq!(hidden.expose(), "key");
     }
 }

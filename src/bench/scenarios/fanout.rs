@@ -2,12 +2,12 @@
 
 use super::subscription;
 use crate::bench::crew::{Crew, Halt};
-use crate::bench::delivery::{self, Load, Outcome, Route, apart};
+use crate::bench::delivery::{self, Load, Outcome, Route};
 use crate::bench::engine::Leaving;
 use crate::bench::ladder::Ladder;
 use crate::bench::options::{FanoutArgs, Via};
 use crate::bench::report::Row;
-use crate::bench::roster::Roster;
+use crate::bench::roster::{Publishers, Roster};
 
 /// Connections to the server API at most; more publishers share them.
 const MAX_API_CONNECTIONS: usize = 32;
@@ -22,7 +22,7 @@ pub fn run(crew: &mut Crew, args: &FanoutArgs) -> Result<(), Halt> {
     let roster = Roster {
         channels: args.channels as usize,
         subscribers: args.subscribers as usize,
-        publishers: apart(args.publishers),
+        publishers: Publishers::Apart(args.publishers as usize),
     };
     let (warmup_s, seconds) = (crew.shared().warmup, crew.shared().seconds);
     let load = |rate| Load { roster, rate, size: args.size, warmup_s, seconds };

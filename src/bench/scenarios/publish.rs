@@ -7,9 +7,8 @@ use hdrhistogram::Histogram;
 
 use super::subscription;
 use crate::bench::crew::{Crew, Halt};
-use crate::bench::delivery::api_body;
 use crate::bench::event::{Delivery, Event, Peer};
-use crate::bench::http::Requests;
+use crate::bench::http::{Requests, broadcast_body, publish_body};
 use crate::bench::meter::Meter;
 use crate::bench::options::{Method, PublishArgs, Rate};
 use crate::bench::payload::Mark;
@@ -191,7 +190,7 @@ impl<'a> Publishing<'a> {
             Method::Publish => {
                 let channel = self.next_channel();
                 let payload = self.payload(channel, lane, due_ns);
-                api_body(self.name(channel), &payload)
+                publish_body(self.name(channel), &payload)
             }
             Method::Batch => {
                 let mut body = b"{\"commands\":[".to_vec();
@@ -200,7 +199,7 @@ impl<'a> Publishing<'a> {
                     let payload = self.payload(channel, lane, due_ns);
                     body.extend_from_slice(if item == 0 { b"" } else { b"," });
                     body.extend_from_slice(b"{\"publish\":");
-                    body.extend_from_slice(&api_body(self.name(channel), &payload));
+                    body.extend_from_slice(&publish_body(self.name(channel), &payload));
                     body.push(b'}');
                 }
                 body.extend_from_slice(b"]}");
@@ -209,12 +208,8 @@ impl<'a> Publishing<'a> {
             Method::Broadcast => {
                 // All channels get the same payload, which is marked as of the first.
                 let payload = self.payload(0, lane, due_ns);
-                let names = serde_json::Value::from(self.names.get(..items).unwrap_or_default());
-                let mut body = format!("{{\"channels\":{names},\"data\":").into_bytes();
-                body.extend_from_slice(&payload);
-                body.push(b'}');
                 self.outstanding += (items as u64 - 1) * u64::from(self.args.subscribers);
-                body
+                broadcast_body(self.names.get(..items).unwrap_or_default(), &payload)
             }
         }
     }

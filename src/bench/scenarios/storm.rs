@@ -1,9 +1,9 @@
 //! All clients dropped at once, and back with recovery.
 
 use crate::bench::crew::{Crew, Halt};
-use crate::bench::delivery::api_body;
 use crate::bench::engine::Leaving;
 use crate::bench::event::{Event, Peer};
+use crate::bench::http::{broadcast_body, publish_body};
 use crate::bench::options::StormArgs;
 use crate::bench::payload::Mark;
 use crate::bench::report::{Latency, Row};
@@ -135,7 +135,7 @@ fn publish_missed(
         // A channel's publications all go over one connection, which keeps their order.
         for (part, names) in names.chunks(BROADCAST).enumerate() {
             let (method, body) = match names {
-                [name] => ("publish", api_body(name, &payload)),
+                [name] => ("publish", publish_body(name, &payload)),
                 names => ("broadcast", broadcast_body(names, &payload)),
             };
             if let Some(peer) = api.get(part % api.len().max(1)) {
@@ -223,14 +223,6 @@ fn come_back(
     }
     row.latency = Latency::of(&gathered.times);
     Ok(row)
-}
-
-fn broadcast_body(names: &[String], payload: &[u8]) -> Vec<u8> {
-    let names = serde_json::Value::from(names);
-    let mut body = format!("{{\"channels\":{names},\"data\":").into_bytes();
-    body.extend_from_slice(payload);
-    body.push(b'}');
-    body
 }
 
 #[cfg(test)]
