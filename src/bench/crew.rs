@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::engine::{Engine, Leaving};
 use super::event::{Event, Peer};
 use super::http::Requests;
-use super::meter::{Meter, Usage};
+use super::meter::{Meter, MeterError, Usage};
 use super::options::Shared;
 use super::progress::Progress;
 use super::report::{Failures, Row, histogram, record};
@@ -49,6 +49,8 @@ pub enum Halt {
     Fault(String),
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error(transparent)]
+    Meter(#[from] MeterError),
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
     #[error("cannot encode a command: {0}")]

@@ -1,19 +1,19 @@
 //! A load in an open loop, and the check that every subscriber gets all of it.
 
-use bytes::Bytes;
+mod step;
+
 use hdrhistogram::Histogram;
 
+use self::step::Step;
 use super::crew::{Crew, Halt};
-use super::event::{Counters, Delivery, Event, Peer};
+use super::event::{Counters, Peer};
 use super::http::Requests;
-use super::meter::{Meter, Usage};
-use super::payload::Mark;
-use super::report::{Latency, Row, histogram, record};
-use super::roster::{Place, Publishers, Roster};
+use super::meter::{Meter, MeterError, Usage};
+use super::report::{Latency, Row};
+use super::roster::Roster;
 use super::schedule::Schedule;
 use super::ticker::{SECOND_NS, nanoseconds};
-use super::verify::{Faults, Sequence, Verdict};
-use crate::protocol::command::{Command, PublishRequest};
+use super::verify::Faults;
 
 /// From the plan to the first publication.
 const LEAD_NS: u64 = SECOND_NS / 100;
@@ -23,8 +23,6 @@ const BURST: usize = 64;
 const SILENCE_NS: u64 = 3 * SECOND_NS;
 /// Longest wait after the last publication.
 const PATIENCE_NS: u64 = 60 * SECOND_NS;
-/// Faults of one step that are listed one by one.
-const MAX_NAMED: u64 = 10;
 
 /// How publications get to the server.
 #[derive(Debug)]
@@ -68,27 +66,8 @@ pub struct Outcome {
     pub lag: Histogram<u64>,
     /// Members that were dropped.
     pub lost: u64,
-}
-
-/// A step at work.
-struct Step<'a> {
-    load: &'a Load,
-    route: &'a Route,
-    run: u16,
-    names: Vec<String>,
-    /// The time that counts, as due times.
-    window: std::ops::Range<u64>,
-    /// Publications so far, by channel and voice.
-    sent: Vec<u32>,
-    /// What each member saw, by member and voice.
-    seen: Vec<Sequence>,
-    /// The offset that each member saw last; 0 before the first.
-    offsets: Vec<u64>,
-    ignored: &'a dyn Fn(usize) -> bool,
-    outstanding: u64,
-    named: u64,
-    command_id: u32,
-    outcome: Outcome,
+    /// Going on is pointless: nothing is taken any more, or nobody is left.
+    pub is_broken: bool,
 }
 
 /// Runs one step on members that are subscribed as its roster says. Of the members for which
@@ -133,8 +112,12 @@ pub fn run(
                 last_ns = last_ns.max(now_ns);
             }
         }
+        if step.outcome.is_broken {
+            break;
+        }
         crew.progress.show(now_ns, || step.describe(now_ns));
     }
+    gauge.weigh(crew, &mut step.outcome);
     Ok(step.finish(crew))
 }
 
@@ -199,15 +182,24 @@ impl Gauge {
                 self.meter = Some((crew.meter()?, crew.engine.counters()));
             }
             Some((meter, before)) if !self.is_done && now_ns >= window.end => {
-                let after = crew.engine.counters();
-                outcome.usage = meter.finish()?;
-                outcome.read = after.publications - before.publications;
-                outcome.read_frames = after.frames - before.frames;
                 self.is_done = true;
+                read(meter, before, crew, outcome)?;
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Takes what there is, also when a step ends before its time. What counting the memory costs
+    /// is paid here, behind the last delivery.
+    fn weigh(&self, crew: &mut Crew, outcome: &mut Outcome) {
+        let Some((meter, before)) = &self.meter else { return };
+        let stopped = if self.is_done { Ok(()) } else { read(meter, before, crew, outcome) };
+        let weighed = stopped.and_then(|()| meter.weighed(outcome.usage));
+        match weighed {
+            Ok(usage) => outcome.usage = usage,
+            Err(error) => crew.failures.add(error.to_string()),
+        }
     }
 
     fn is_running(&self) -> bool {
@@ -219,229 +211,15 @@ impl Gauge {
     }
 }
 
-impl<'a> Step<'a> {
-    fn new(
-        crew: &Crew,
-        load: &'a Load,
-        route: &'a Route,
-        run: u16,
-        window: std::ops::Range<u64>,
-        ignored: &'a dyn Fn(usize) -> bool,
-    ) -> Self {
-        let roster = &load.roster;
-        let (voices, members) = (roster.voices(), roster.members());
-        Self {
-            load,
-            route,
-            run,
-            names: (0..roster.channels).map(|number| crew.channel(number)).collect(),
-            window,
-            sent: vec![0; roster.channels * voices],
-            seen: vec![Sequence::default(); members * voices],
-            offsets: vec![0; members],
-            ignored,
-            outstanding: 0,
-            named: 0,
-            // Commands of the greeting have the numbers below.
-            command_id: 1_000,
-            outcome: Outcome {
-                usage: Usage::default(),
-                published: 0,
-                expected: 0,
-                delivered: 0,
-                read: 0,
-                read_frames: 0,
-                faults: Faults::default(),
-                latency: histogram(),
-                lag: histogram(),
-                lost: 0,
-            },
-        }
-    }
-
-    fn publish(&mut self, crew: &mut Crew, number: u64, due_ns: u64) -> Result<(), Halt> {
-        let roster = self.load.roster;
-        let Place { channel, voice, publisher } = roster.place(number);
-        let Some(sent) = self.sent.get_mut(channel * roster.voices() + voice) else {
-            return Ok(());
-        };
-        let mark = Mark {
-            run: self.run,
-            channel: channel as u32,
-            voice: voice as u32,
-            sequence: *sent,
-            due_ns,
-        };
-        *sent += 1;
-        let mut payload = Vec::with_capacity(self.load.size);
-        mark.write(self.load.size, &mut payload);
-        let name = self.names.get(channel).map(String::as_str).unwrap_or_default();
-        let peer = match self.route {
-            Route::Api { requests, peers } => {
-                let peer = peers.get(publisher % peers.len().max(1)).copied();
-                if let Some(peer) = peer {
-                    crew.engine.request(peer, requests.post("publish", &api_body(name, &payload)));
-                }
-                peer
-            }
-            Route::Clients(peers) => peers.get(publisher).copied(),
-            Route::Members => crew.members().get(publisher).copied(),
-        };
-        if !matches!(self.route, Route::Api { .. })
-            && let Some(peer) = peer
-        {
-            self.command_id = self.command_id.wrapping_add(1).max(1);
-            let command = publish_command(self.command_id, name, payload);
-            let encoded = crew.codec().encode_command(&command)?;
-            crew.engine.send(peer, &encoded);
-        }
-        let expected = self.expected_of(channel);
-        self.outstanding += expected;
-        let lag_ns = crew.engine.now_ns().saturating_sub(due_ns);
-        if self.window.contains(&due_ns) {
-            self.outcome.published += 1;
-            self.outcome.expected += expected;
-            record(&mut self.outcome.lag, lag_ns);
-        }
-        Ok(())
-    }
-
-    fn expected_of(&self, channel: usize) -> u64 {
-        let each = self.load.roster.subscribers;
-        let members = channel * each..(channel + 1) * each;
-        members.filter(|member| !(self.ignored)(*member)).count() as u64
-    }
-
-    /// Takes an event; whether it was a delivery that was waited for.
-    fn take(&mut self, crew: &mut Crew, event: &Event) -> bool {
-        match event {
-            Event::Published(delivery) => {
-                let Some(member) = crew.number(delivery.peer) else { return false };
-                return self.deliver(crew, member, delivery);
-            }
-            Event::Acknowledged { .. } => {}
-            Event::Answered { outcome: Err(why), .. } => crew.failures.add(why.clone()),
-            Event::Closed { peer, why } if crew.number(*peer).is_none() => {
-                crew.failures.add(format!("a publisher: {why}"));
-            }
-            other => {
-                let ignored =
-                    crew.number(other.peer()).is_some_and(|member| (self.ignored)(member));
-                if !ignored && crew.note(other).is_some() {
-                    self.outcome.lost += 1;
-                }
-            }
-        }
-        false
-    }
-
-    fn deliver(&mut self, crew: &mut Crew, member: usize, delivery: &Delivery) -> bool {
-        let roster = self.load.roster;
-        let Delivery { mark, offset, at_ns, .. } = *delivery;
-        let (channel, voice) = (mark.channel as usize, mark.voice as usize);
-        // What an earlier step left behind was judged by that step.
-        if mark.run != self.run || (self.ignored)(member) {
-            return false;
-        }
-        let is_ours = roster.channel_of(member) == channel && voice < roster.voices();
-        let sequence = self.seen.get_mut(member * roster.voices() + voice).filter(|_| is_ours);
-        let Some(sequence) = sequence else {
-            crew.failures.add(format!("client {member}: a publication of channel {channel}"));
-            return false;
-        };
-        let verdict = sequence.take(mark.sequence.into());
-        self.outcome.faults.count(verdict);
-        let is_in_order = self.is_in_order(member, offset);
-        if verdict == Verdict::Next && !is_in_order {
-            self.outcome.faults.disordered += 1;
-        }
-        if (verdict != Verdict::Next || !is_in_order) && self.named < MAX_NAMED {
-            self.named += 1;
-            let what = match verdict {
-                Verdict::Next => format!("offset {offset} does not follow the one before"),
-                Verdict::Ahead(count) => format!("{count} publications before it are missing"),
-                Verdict::Late => "it comes after later ones".to_owned(),
-                Verdict::Doubled => "it comes a second time".to_owned(),
-            };
-            let (name, number) = (crew.channel(channel), mark.sequence);
-            crew.failures
-                .add(format!("client {member}, {name}, publication {number} of {voice}: {what}"));
-        }
-        if verdict == Verdict::Doubled {
-            return false;
-        }
-        self.outstanding = self.outstanding.saturating_sub(1);
-        if self.window.contains(&mark.due_ns) {
-            self.outcome.delivered += 1;
-            record(&mut self.outcome.latency, at_ns.saturating_sub(mark.due_ns));
-        }
-        true
-    }
-
-    /// Whether an offset is the next one of this member, as far as its channel has offsets.
-    fn is_in_order(&mut self, member: usize, offset: u64) -> bool {
-        let Some(last) = self.offsets.get_mut(member) else { return true };
-        let is_next = offset == 0 || *last == 0 || offset == *last + 1;
-        *last = offset.max(*last);
-        is_next
-    }
-
-    fn describe(&self, now_ns: u64) -> String {
-        let Outcome { published, delivered, latency, .. } = &self.outcome;
-        let left = self.window.end.saturating_sub(now_ns).div_ceil(SECOND_NS);
-        let p99_ms = latency.value_at_quantile(0.99) as f64 / 1e6;
-        let rate = self.load.rate;
-        format!(
-            "{rate} pub/s: {published} published, {delivered} delivered, p99 {p99_ms:.1} ms, {left} s left"
-        )
-    }
-
-    fn finish(mut self, crew: &mut Crew) -> Outcome {
-        let roster = self.load.roster;
-        let voices = roster.voices();
-        let (mut missing, mut members) = (0, 0);
-        for member in (0..roster.members()).filter(|member| !(self.ignored)(*member)) {
-            let channel = roster.channel_of(member);
-            let sent = self.sent.get(channel * voices..(channel + 1) * voices).unwrap_or_default();
-            let seen = self.seen.get(member * voices..(member + 1) * voices).unwrap_or_default();
-            let lacking: u64 = std::iter::zip(sent, seen)
-                .map(|(sent, seen)| u64::from(*sent).saturating_sub(seen.next()))
-                .sum();
-            missing += lacking;
-            members += u64::from(lacking > 0);
-        }
-        if missing > 0 {
-            crew.failures.add(format!("{missing} deliveries to {members} clients never came"));
-        }
-        self.outcome.faults.missing += missing;
-        let Faults { missing, doubled, disordered } = self.outcome.faults;
-        if self.named >= MAX_NAMED {
-            crew.failures.add(format!(
-                "in all {missing} deliveries missing, {doubled} doubled, {disordered} out of order"
-            ));
-        }
-        self.outcome
-    }
-}
-
-/// Publishers that stand apart from the members.
-pub fn apart(publishers: u32) -> Publishers {
-    Publishers::Apart(publishers as usize)
-}
-
-/// The body of the server API's publish. The payload is JSON.
-pub fn api_body(channel: &str, payload: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(payload.len() + channel.len() + 32);
-    body.extend_from_slice(b"{\"channel\":");
-    body.extend_from_slice(serde_json::Value::from(channel).to_string().as_bytes());
-    body.extend_from_slice(b",\"data\":");
-    body.extend_from_slice(payload);
-    body.push(b'}');
-    body
-}
-
-fn publish_command(id: u32, channel: &str, payload: Vec<u8>) -> Command {
-    let data = Bytes::from(payload);
-    let request = PublishRequest { channel: channel.to_owned(), data, ..PublishRequest::default() };
-    Command { id, publish: Some(request), ..Command::default() }
+fn read(
+    meter: &Meter,
+    before: &Counters,
+    crew: &Crew,
+    outcome: &mut Outcome,
+) -> Result<(), MeterError> {
+    let after = crew.engine.counters();
+    outcome.read = after.publications - before.publications;
+    outcome.read_frames = after.frames - before.frames;
+    outcome.usage = meter.stop()?;
+    Ok(())
 }

@@ -171,6 +171,15 @@ impl Engine {
         }
     }
 
+    /// Reads again from a connection that was stopped.
+    pub fn read_again(&mut self, peer: Peer) {
+        if let Some(registered) = self.links.get(peer) {
+            let data = EventData::new_u64(peer as u64);
+            // One that cannot be looked for stays silent, as it was.
+            let _ = epoll::add(&self.epoll, registered.link.stream(), data, registered.interest);
+        }
+    }
+
     /// Waits until `until_ns` for something to happen and takes part of it; `events` are then the
     /// new ones, in the order of each connection.
     ///

@@ -20,8 +20,8 @@ pub enum Event {
     Replied { peer: Peer, reply: Box<Reply>, at_ns: u64 },
     /// Anything else that the server sent of itself.
     Pushed { peer: Peer, push: Box<Push> },
-    /// The server API answered a request.
-    Answered { peer: Peer, outcome: Result<(), String>, at_ns: u64 },
+    /// The server API answered a request, with this body if it was no error.
+    Answered { peer: Peer, outcome: Result<Vec<u8>, String>, at_ns: u64 },
     /// The connection is gone, and not because it was asked to be.
     Closed { peer: Peer, why: String },
 }

@@ -143,7 +143,7 @@ impl ApiConnection {
             Answer::Whole { status, body, len } => {
                 self.answer.drain(..len);
                 self.is_busy = false;
-                let (outcome, at_ns) = (outcome(status, &body), bench.clock.now_ns());
+                let (outcome, at_ns) = (outcome(status, body), bench.clock.now_ns());
                 bench.events.push(Event::Answered { peer: self.peer, outcome, at_ns });
                 self.send_next()
             }
@@ -151,12 +151,32 @@ impl ApiConnection {
     }
 }
 
-fn outcome(status: u16, body: &[u8]) -> Result<(), String> {
+/// The body of a publish. The payload is JSON.
+pub fn publish_body(channel: &str, payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(payload.len() + channel.len() + 32);
+    body.extend_from_slice(b"{\"channel\":");
+    body.extend_from_slice(serde_json::Value::from(channel).to_string().as_bytes());
+    body.extend_from_slice(b",\"data\":");
+    body.extend_from_slice(payload);
+    body.push(b'}');
+    body
+}
+
+/// The body of a broadcast. The payload is JSON.
+pub fn broadcast_body(channels: &[String], payload: &[u8]) -> Vec<u8> {
+    let channels = serde_json::Value::from(channels);
+    let mut body = format!("{{\"channels\":{channels},\"data\":").into_bytes();
+    body.extend_from_slice(payload);
+    body.push(b'}');
+    body
+}
+
+fn outcome(status: u16, body: Vec<u8>) -> Result<Vec<u8>, String> {
     // What is published is not in the answer, so the word can only be the API's own.
-    if status == 200 && memmem::find(body, b"\"error\"").is_none() {
-        return Ok(());
+    if status == 200 && memmem::find(&body, b"\"error\"").is_none() {
+        return Ok(body);
     }
-    let body = body.get(..QUOTED).unwrap_or(body);
+    let body = body.get(..QUOTED).unwrap_or(&body);
     let quoted: String =
         String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).collect();
     Err(format!("the server API answered {status}: {quoted}"))
@@ -251,8 +271,9 @@ mod tests {
 
     #[test]
     fn an_error_of_the_api_is_none_of_its_successes() {
-        assert_eq!(outcome(200, br#"{"result":{}}"#), Ok(()));
-        assert!(outcome(200, br#"{"replies":[{},{"error":{"code":102}}]}"#).is_err());
-        assert!(outcome(401, b"").unwrap_err().contains("401"));
+        let result = br#"{"result":{}}"#.to_vec();
+        assert_eq!(outcome(200, result.clone()), Ok(result));
+        outcome(200, br#"{"replies":[{},{"error":{"code":102}}]}"#.to_vec()).unwrap_err();
+        assert!(outcome(401, Vec::new()).unwrap_err().contains("401"));
     }
 }

@@ -25,6 +25,14 @@ pub struct ServerUse {
     pub threads: u64,
 }
 
+/// The process that was named cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[error("--pid {pid}: the process cannot be read: {source}")]
+pub struct MeterError {
+    pid: u32,
+    source: io::Error,
+}
+
 /// The readings at the start of a row.
 #[derive(Clone, Debug)]
 pub struct Meter {
@@ -51,32 +59,40 @@ impl Meter {
     ///
     /// # Errors
     /// If there is no such process.
-    pub fn start(pid: Option<u32>, ticker: &Ticker) -> io::Result<Self> {
+    pub fn start(pid: Option<u32>, ticker: &Ticker) -> Result<Self, MeterError> {
         Ok(Self {
             pid,
             ticker: ticker.clone(),
             started_ns: ticker.now_ns(),
             machine: CpuTimes::read(),
             own_cpu_s: own_cpu_s(),
-            server: pid.map(ProcessUse::read).transpose()?,
+            server: pid.map(process_use).transpose()?,
         })
     }
 
-    /// What was used since the start.
+    /// What was used since the start, and the server's memory.
     ///
     /// # Errors
     /// If the server's process is gone.
-    pub fn finish(&self) -> io::Result<Usage> {
-        let server = self.pid.map(ProcessUse::read).transpose()?;
+    pub fn finish(&self) -> Result<Usage, MeterError> {
+        self.weighed(self.stop()?)
+    }
+
+    /// What was used since the start, without the memory that takes the kernel a while to count.
+    ///
+    /// # Errors
+    /// If the server's process is gone.
+    pub fn stop(&self) -> Result<Usage, MeterError> {
+        let server = self.pid.map(process_use).transpose()?;
         let (machine, own_cpu_s) = (CpuTimes::read(), own_cpu_s() - self.own_cpu_s);
         let elapsed_s = seconds(self.ticker.now_ns() - self.started_ns).max(f64::EPSILON);
         let ticks = clock_ticks_per_second() as f64;
-        let server = match (self.pid, self.server, server) {
-            (Some(pid), Some(before), Some(after)) => Some(ServerUse {
+        let server = match (self.server, server) {
+            (Some(before), Some(after)) => Some(ServerUse {
                 user_s: after.user.saturating_sub(before.user) as f64 / ticks,
                 system_s: after.system.saturating_sub(before.system) as f64 / ticks,
                 rss_bytes: after.rss_bytes,
-                pss_bytes: pss_bytes(pid)?,
+                pss_bytes: 0,
                 threads: after.threads,
             }),
             _ => None,
@@ -95,6 +111,17 @@ impl Meter {
             other_cpu,
             server,
         })
+    }
+
+    /// Adds what [`Meter::stop`] left out.
+    ///
+    /// # Errors
+    /// If the server's process is gone.
+    pub fn weighed(&self, mut usage: Usage) -> Result<Usage, MeterError> {
+        if let (Some(pid), Some(server)) = (self.pid, &mut usage.server) {
+            server.pss_bytes = pss_bytes(pid).map_err(|source| MeterError { pid, source })?;
+        }
+        Ok(usage)
     }
 }
 
@@ -129,6 +156,10 @@ impl Usage {
             ..Row::default()
         }
     }
+}
+
+fn process_use(pid: u32) -> Result<ProcessUse, MeterError> {
+    ProcessUse::read(pid).map_err(|source| MeterError { pid, source })
 }
 
 fn own_cpu_s() -> f64 {

@@ -69,14 +69,20 @@ pub fn run(args: &BenchArgs, clock: &Clock) -> Result<Report, BenchError> {
     let outcome = match &args.scenario {
         Scenario::Idle(idle) => scenarios::idle::run(&mut crew, idle),
         Scenario::Fanout(fanout) => scenarios::fanout::run(&mut crew, fanout),
+        Scenario::Chat(chat) => scenarios::chat::run(&mut crew, chat),
         Scenario::Publish(publish) => scenarios::publish::run(&mut crew, publish),
+        Scenario::Storm(storm) => scenarios::storm::run(&mut crew, storm),
+        Scenario::Presence(presence) => scenarios::presence::run(&mut crew, presence),
+        Scenario::Slow(slow) => scenarios::slow::run(&mut crew, slow),
     };
     crew.progress.clear();
     match outcome {
         Ok(()) => {}
         Err(Halt::Fault(why)) => crew.failures.add(why),
-        // With rows there is something to report, and this to list with it.
-        Err(other) if !crew.rows.is_empty() => crew.failures.add(other.to_string()),
+        // Where something was found already, it is reported, and this with it.
+        Err(other) if !crew.rows.is_empty() || !crew.failures.is_empty() => {
+            crew.failures.add(other.to_string());
+        }
         Err(other) => return Err(other.into()),
     }
     Ok(Report {
@@ -103,6 +109,9 @@ fn check(args: &BenchArgs) -> Result<(), BenchError> {
         {
             Err(BenchError::Flags("--channels must be at least --items for a broadcast"))
         }
+        Scenario::Slow(slow) if slow.stopped >= slow.subscribers => {
+            Err(BenchError::Flags("--stopped must be below --subscribers"))
+        }
         _ => Ok(()),
     }
 }
@@ -115,8 +124,14 @@ fn connections(scenario: &Scenario) -> u64 {
             u64::from(fanout.channels) * u64::from(fanout.subscribers)
                 + u64::from(fanout.publishers)
         }
+        Scenario::Chat(chat) => u64::from(chat.channels) * u64::from(chat.members),
         Scenario::Publish(publish) => {
             u64::from(publish.connections) + u64::from(publish.subscribers)
         }
+        Scenario::Storm(storm) => storm.connections.into(),
+        Scenario::Presence(presence) => {
+            u64::from(presence.connections) + u64::from(presence.api_connections)
+        }
+        Scenario::Slow(slow) => slow.subscribers.into(),
     }
 }

@@ -1,13 +1,14 @@
 //! The flags of `bobolink bench`, which are also what a report tells of how it was made.
 
-use std::fmt;
+mod values;
+
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::payload::MIN_SIZE;
+pub use self::values::Hidden;
+use self::values::{milliseconds, not_negative, positive, size};
 use crate::protocol::frame::Codec;
 
 /// Measures a server: one thread that holds thousands of connections and loads them.
@@ -36,11 +37,30 @@ pub enum Scenario {
     /// each. Latency counts from the moment at which a publication was due. With --find-max, looks
     /// for the highest rate at which 99 % arrive within --p99.
     Fanout(FanoutArgs),
+    /// Rooms in which everybody publishes
+    ///
+    /// As fanout, with the subscribers of each channel publishing in turn, as clients.
+    Chat(ChatArgs),
     /// The server API: how many publications it takes
     ///
     /// Sends requests over --connections that stay open: at --rate, or with `--rate max` the next as
     /// soon as the one before is answered. Latency is that of the answers.
     Publish(PublishArgs),
+    /// All clients dropped at once, and back
+    ///
+    /// Resets all connections, publishes --missed to their channels, and connects all again with
+    /// recovery. Needs history and recovery in the channels' namespace. The time runs from the first
+    /// packet until the last client has everything.
+    Storm(StormArgs),
+    /// Joins and leaves, and reads of who is there
+    ///
+    /// Clients subscribe and unsubscribe at --rate, and the server API is asked for presence at
+    /// --reads. Needs presence in the channels' namespace.
+    Presence(PresenceArgs),
+    /// Subscribers that stop reading, and what the others notice of it
+    ///
+    /// As fanout, twice: with all subscribers reading, and with --stopped of them not.
+    Slow(SlowArgs),
 }
 
 /// Flags of every scenario.
@@ -144,6 +164,76 @@ pub struct FanoutArgs {
 }
 
 #[derive(Args, Clone, Debug, Serialize)]
+pub struct ChatArgs {
+    /// Channels to publish to, in turn
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub channels: u32,
+    /// Members of each channel
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub members: u32,
+    /// Publications per second, of all together; several make a row each
+    #[arg(long, default_value = "1000", value_delimiter = ',', value_parser = positive)]
+    pub rate: Vec<f64>,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 128, value_parser = size)]
+    pub size: usize,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct StormArgs {
+    /// Clients to drop
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Gives each client a channel of its own, in the place of one for all
+    #[arg(long)]
+    pub own_channels: bool,
+    /// Publications that each client misses
+    #[arg(long, default_value_t = 50)]
+    pub missed: u32,
+    /// How often
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 128, value_parser = size)]
+    pub size: usize,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct PresenceArgs {
+    /// Clients that join and leave
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Channels that they are spread over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1 << 24))]
+    pub channels: u32,
+    /// Joins and leaves per second
+    #[arg(long, default_value = "100", value_parser = positive)]
+    pub rate: f64,
+    /// Reads of a channel's presence per second
+    #[arg(long, default_value = "50", value_parser = not_negative)]
+    pub reads: f64,
+    /// Connections to the server API
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    pub api_connections: u32,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
+pub struct SlowArgs {
+    /// Subscribers, all of one channel
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub subscribers: u32,
+    /// How many of them stop reading
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub stopped: u32,
+    /// Publications per second
+    #[arg(long, default_value = "50", value_parser = positive)]
+    pub rate: f64,
+    /// Bytes of each publication
+    #[arg(long, default_value_t = 1_024, value_parser = size)]
+    pub size: usize,
+}
+
+#[derive(Args, Clone, Debug, Serialize)]
 pub struct PublishArgs {
     /// Method of the server API
     #[arg(long, value_enum, default_value = "publish")]
@@ -161,7 +251,7 @@ pub struct PublishArgs {
     #[arg(long, default_value_t = 0)]
     pub subscribers: u32,
     /// Requests per second, or max
-    #[arg(long, default_value = "max", value_parser = rate)]
+    #[arg(long, default_value = "max", value_parser = Rate::parse)]
     pub rate: Rate,
     /// Bytes of each publication
     #[arg(long, default_value_t = 128, value_parser = size)]
@@ -209,10 +299,6 @@ pub enum Wire {
     Protobuf,
 }
 
-/// A text that is never shown.
-#[derive(Clone)]
-pub struct Hidden(String);
-
 impl Wire {
     pub fn codec(self) -> Codec {
         match self {
@@ -222,106 +308,25 @@ impl Wire {
     }
 }
 
+impl Rate {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "max" => Ok(Self::Max),
+            _ => positive(text).map(Self::PerSecond).map_err(|why| format!("{why}, or max")),
+        }
+    }
+}
+
 impl Scenario {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Idle(_) => "idle",
             Self::Fanout(_) => "fanout",
+            Self::Chat(_) => "chat",
             Self::Publish(_) => "publish",
+            Self::Storm(_) => "storm",
+            Self::Presence(_) => "presence",
+            Self::Slow(_) => "slow",
         }
-    }
-}
-
-impl Hidden {
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Hidden {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Hidden {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-fn positive(text: &str) -> Result<f64, String> {
-    match not_negative(text)? {
-        0.0 => Err("must be above 0".to_owned()),
-        number => Ok(number),
-    }
-}
-
-fn not_negative(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number.is_finite() && (0.0..=1e7).contains(&number) => Ok(number),
-        _ => Err("must be a number from 0 to 10000000".to_owned()),
-    }
-}
-
-fn rate(text: &str) -> Result<Rate, String> {
-    match text {
-        "max" => Ok(Rate::Max),
-        _ => positive(text).map(Rate::PerSecond).map_err(|why| format!("{why}, or max")),
-    }
-}
-
-fn size(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(size) if (MIN_SIZE..=1_000_000).contains(&size) => Ok(size),
-        _ => Err(format!("must be a number of bytes from {MIN_SIZE} to 1000000")),
-    }
-}
-
-/// A time such as `100ms` or `1.5s`, in milliseconds.
-fn milliseconds(text: &str) -> Result<f64, String> {
-    let (number, factor) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1.0),
-        None => (text.strip_suffix('s').unwrap_or_default(), 1_000.0),
-    };
-    match positive(number) {
-        Ok(number) => Ok(number * factor),
-        Err(_) => Err("must be a time such as 100ms or 1.5s".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_numbers_are_read_or_refused() {
-        assert_eq!(milliseconds("100ms"), Ok(100.0));
-        assert_eq!(milliseconds("1.5s"), Ok(1_500.0));
-        for text in ["", "100", "s", "-1s", "0ms", "xms"] {
-            milliseconds(text).expect_err(text);
-        }
-        for text in ["nan", "inf", "-1", "x"] {
-            not_negative(text).expect_err(text);
-        }
-        positive("0").unwrap_err();
-        size(&(MIN_SIZE - 1).to_string()).unwrap_err();
-        assert_eq!(size(&MIN_SIZE.to_string()), Ok(MIN_SIZE));
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        let hidden: Hidden = "key".parse().unwrap();
-        assert_eq!(format!("{hidden:?}"), "***");
-        assert_eq!(serde_json::to_string(&hidden).unwrap(), "\"***\"");
-        assert_eq!(hidden.expose(), "key");
     }
 }

@@ -1,5 +1,6 @@
 //! The integration tests, one binary: linking it once is what keeps a test run short.
 
+mod bench;
 mod ci;
 mod dev;
 mod framing;

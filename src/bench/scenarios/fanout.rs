@@ -1,13 +1,13 @@
 //! Few publish, many listen; and the search for how much of that a server holds.
 
+use super::subscription;
 use crate::bench::crew::{Crew, Halt};
-use crate::bench::delivery::{self, Load, Outcome, Route, apart};
+use crate::bench::delivery::{self, Load, Outcome, Route};
 use crate::bench::engine::Leaving;
 use crate::bench::ladder::Ladder;
 use crate::bench::options::{FanoutArgs, Via};
 use crate::bench::report::Row;
-use crate::bench::roster::Roster;
-use crate::protocol::command::SubscribeRequest;
+use crate::bench::roster::{Publishers, Roster};
 
 /// Connections to the server API at most; more publishers share them.
 const MAX_API_CONNECTIONS: usize = 32;
@@ -22,7 +22,7 @@ pub fn run(crew: &mut Crew, args: &FanoutArgs) -> Result<(), Halt> {
     let roster = Roster {
         channels: args.channels as usize,
         subscribers: args.subscribers as usize,
-        publishers: apart(args.publishers),
+        publishers: Publishers::Apart(args.publishers as usize),
     };
     let (warmup_s, seconds) = (crew.shared().warmup, crew.shared().seconds);
     let load = |rate| Load { roster, rate, size: args.size, warmup_s, seconds };
@@ -34,6 +34,9 @@ pub fn run(crew: &mut Crew, args: &FanoutArgs) -> Result<(), Halt> {
         let load = load(*rate);
         let outcome = delivery::run(crew, &load, &route, run, &|_| false)?;
         crew.rows.push(outcome.row(format!("{rate} pub/s"), &load));
+        if outcome.is_broken {
+            break;
+        }
     }
     Ok(())
 }
@@ -46,8 +49,7 @@ fn assemble(crew: &mut Crew, args: &FanoutArgs, roster: &Roster) -> Result<Route
     let subscriptions = |member: usize| {
         // Behind the members come publishers, which subscribe to nothing.
         let name = (member < members).then(|| names.get(roster.channel_of(member)).cloned());
-        let channel = name.flatten().into_iter();
-        channel.map(|channel| SubscribeRequest { channel, ..SubscribeRequest::default() }).collect()
+        name.flatten().into_iter().map(subscription).collect()
     };
     match args.via {
         Via::Api => {

@@ -1,11 +1,11 @@
 //! Connections that do nothing, and what they cost.
 
+use super::subscription;
 use crate::bench::crew::{Crew, Gathered, Halt};
 use crate::bench::engine::Leaving;
 use crate::bench::options::IdleArgs;
 use crate::bench::procfs::ProcessUse;
 use crate::bench::report::{Latency, Metrics, Row};
-use crate::protocol::command::SubscribeRequest;
 
 /// Seconds that the server gets to come to rest before its memory is read.
 const REST_S: f64 = 1.0;
@@ -96,10 +96,7 @@ fn gather(crew: &mut Crew, args: &IdleArgs) -> Result<Gathered, Halt> {
     let subscriptions = |number: usize| {
         (number * each..(number + 1) * each)
             .map(|at| if channels == 0 { at } else { at % channels })
-            .map(|at| SubscribeRequest {
-                channel: format!("{prefix}{at}"),
-                ..SubscribeRequest::default()
-            })
+            .map(|at| subscription(format!("{prefix}{at}")))
             .collect()
     };
     crew.gather(args.connections as usize, subscriptions, |_, _| {})

@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
+use super::subscription;
 use crate::bench::crew::{Crew, Halt};
-use crate::bench::delivery::api_body;
 use crate::bench::event::{Delivery, Event, Peer};
-use crate::bench::http::Requests;
+use crate::bench::http::{Requests, broadcast_body, publish_body};
 use crate::bench::meter::Meter;
 use crate::bench::options::{Method, PublishArgs, Rate};
 use crate::bench::payload::Mark;
@@ -16,7 +16,6 @@ use crate::bench::report::{Latency, Row, histogram, record};
 use crate::bench::schedule::Schedule;
 use crate::bench::ticker::{SECOND_NS, nanoseconds};
 use crate::bench::verify::{Faults, Sequence};
-use crate::protocol::command::SubscribeRequest;
 
 /// Requests that may be overdue; past these the server is too far behind to measure.
 const MAX_OVERDUE: usize = 100_000;
@@ -29,14 +28,8 @@ const SILENCE_NS: u64 = 3 * SECOND_NS;
 /// As [`Crew::gather`], and a server API that cannot be reached.
 pub fn run(crew: &mut Crew, args: &PublishArgs) -> Result<(), Halt> {
     let names: Vec<_> = (0..args.channels as usize).map(|number| crew.channel(number)).collect();
-    let all = || {
-        let request = |channel: &String| SubscribeRequest {
-            channel: channel.clone(),
-            ..SubscribeRequest::default()
-        };
-        names.iter().map(request).collect()
-    };
-    crew.gather(args.subscribers as usize, |_| all(), |_, _| {})?;
+    let all = |_| names.iter().cloned().map(subscription).collect();
+    crew.gather(args.subscribers as usize, all, |_, _| {})?;
     let peers = crew.dial_api(args.connections as usize)?;
     let mut load = Publishing::new(crew, args, names.clone(), peers);
     load.run(crew)?;
@@ -197,7 +190,7 @@ impl<'a> Publishing<'a> {
             Method::Publish => {
                 let channel = self.next_channel();
                 let payload = self.payload(channel, lane, due_ns);
-                api_body(self.name(channel), &payload)
+                publish_body(self.name(channel), &payload)
             }
             Method::Batch => {
                 let mut body = b"{\"commands\":[".to_vec();
@@ -206,7 +199,7 @@ impl<'a> Publishing<'a> {
                     let payload = self.payload(channel, lane, due_ns);
                     body.extend_from_slice(if item == 0 { b"" } else { b"," });
                     body.extend_from_slice(b"{\"publish\":");
-                    body.extend_from_slice(&api_body(self.name(channel), &payload));
+                    body.extend_from_slice(&publish_body(self.name(channel), &payload));
                     body.push(b'}');
                 }
                 body.extend_from_slice(b"]}");
@@ -215,12 +208,8 @@ impl<'a> Publishing<'a> {
             Method::Broadcast => {
                 // All channels get the same payload, which is marked as of the first.
                 let payload = self.payload(0, lane, due_ns);
-                let names = serde_json::Value::from(self.names.get(..items).unwrap_or_default());
-                let mut body = format!("{{\"channels\":{names},\"data\":").into_bytes();
-                body.extend_from_slice(&payload);
-                body.push(b'}');
                 self.outstanding += (items as u64 - 1) * u64::from(self.args.subscribers);
-                body
+                broadcast_body(self.names.get(..items).unwrap_or_default(), &payload)
             }
         }
     }

@@ -127,6 +127,11 @@ impl Server {
         client
     }
 
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> &Log {
         &self.log
     }

@@ -1,0 +1,420 @@
+//! `bobolink bench` against the running gateway: what it finds when all is well, and that it does
+//! not miss what is not.
+
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+
+use bobolink::bench::frames::{self, Frame};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::Command;
+
+use crate::support::{SECRET, SOON, Server, eventually, http};
+
+/// Everything that a scenario needs of a namespace.
+const SETTINGS: &str = "
+http_api.key = \"api-key\"
+websocket.write_timeout = \"15s\"
+channel.without_namespace.allow_subscribe_for_client = true
+channel.without_namespace.allow_publish_for_client = true
+channel.without_namespace.history_size = 100
+channel.without_namespace.history_ttl = \"60s\"
+channel.without_namespace.force_recovery = true
+channel.without_namespace.presence = true
+";
+
+/// What a run wrote down and how it ended.
+struct Run {
+    output: Output,
+    report: Value,
+}
+
+impl Run {
+    /// The row with this label.
+    fn row(&self, label: &str) -> &Value {
+        let rows = self.report["rows"].as_array().expect("rows");
+        rows.iter().find(|row| row["label"] == label).unwrap_or_else(|| panic!("{label}: {self}"))
+    }
+
+    fn metric(&self, label: &str, name: &str) -> f64 {
+        self.row(label)["metrics"][name].as_f64().unwrap_or_else(|| panic!("{name}: {self}"))
+    }
+
+    /// Panics unless all was well and everything that the contract asks of a report is there.
+    fn assert_sound(&self) {
+        assert!(self.output.status.success(), "{self}");
+        let report = &self.report;
+        assert_eq!(report["format"], 1);
+        assert_eq!(report["failures"].as_array().map(Vec::len), Some(0), "{self}");
+        assert!(report["started"].as_str().is_some_and(|at| at.ends_with('Z')), "{self}");
+        assert!(report["machine"]["cores"].as_u64() > Some(0), "{self}");
+        assert!(report["elapsed_s"].as_f64() > Some(0.0), "{self}");
+        assert!(!report.to_string().contains(SECRET), "a secret is in the report");
+        for row in report["rows"].as_array().expect("rows") {
+            assert!(row["metrics"].is_object(), "{self}");
+            let latency = &row["latency"];
+            let whole = ["count", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"];
+            let is_whole = whole.iter().all(|name| latency[name].as_f64() > Some(0.0));
+            assert!(latency.is_null() || is_whole && latency["histogram"].is_string(), "{self}");
+        }
+    }
+
+    /// Panics unless the run ended badly and listed a failure with this text.
+    fn assert_failed_with(&self, text: &str) {
+        assert_eq!(self.output.status.code(), Some(1), "{self}");
+        let failures = self.report["failures"].as_array().expect("failures");
+        let is_listed = failures.iter().any(|it| it.as_str().is_some_and(|it| it.contains(text)));
+        assert!(is_listed, "{text}: {self}");
+        assert!(String::from_utf8_lossy(&self.output.stdout).contains("failed: "), "{self}");
+    }
+
+    /// Panics unless all that was published came, once, to so many subscribers.
+    fn assert_whole(&self, label: &str, published: f64, subscribers: f64) {
+        assert_eq!(self.metric(label, "published"), published, "{self}");
+        assert_eq!(self.metric(label, "expected"), published * subscribers, "{self}");
+        assert_eq!(self.metric(label, "delivered"), published * subscribers, "{self}");
+        for fault in ["missing", "doubled", "disordered", "disconnected"] {
+            assert_eq!(self.metric(label, fault), 0.0, "{fault}: {self}");
+        }
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.output.stdout);
+        let stderr = String::from_utf8_lossy(&self.output.stderr);
+        write!(f, "{}\n{stdout}\n{stderr}\n{:#}", self.output.status, self.report)
+    }
+}
+
+/// Runs the program on a server, with clients at `clients`.
+async fn bench_at(server: &Server, clients: SocketAddr, args: &str) -> Run {
+    let folder = tempfile::tempdir().expect("a folder");
+    let child = spawn(server, clients, args, &folder);
+    finished(child, &folder).await
+}
+
+async fn bench(server: &Server, args: &str) -> Run {
+    bench_at(server, server.address(), args).await
+}
+
+fn spawn(
+    server: &Server,
+    clients: SocketAddr,
+    args: &str,
+    folder: &TempDir,
+) -> tokio::process::Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bobolink"));
+    command.arg("bench").args(args.split_whitespace());
+    command.args(["--url", &format!("ws://{clients}/connection/websocket")]);
+    command.args(["--api-url", &format!("http://{}/api", server.address())]);
+    command.args(["--api-key", "api-key", "--token-secret", SECRET]);
+    if !args.contains("--seconds") {
+        command.args(["--seconds", "1", "--warmup", "0.2"]);
+    }
+    command.args(["--json", "report.json"]).current_dir(folder).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the program starts")
+}
+
+async fn finished(child: tokio::process::Child, folder: &TempDir) -> Run {
+    let output = tokio::time::timeout(SOON * 4, child.wait_with_output()).await;
+    let output = output.expect("it ends in time").expect("an exit code");
+    let report = std::fs::read(folder.path().join("report.json")).unwrap_or_default();
+    Run { output, report: serde_json::from_slice(&report).unwrap_or_default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fanout_counts_every_delivery_in_both_codecs_and_both_ways_to_publish() {
+    let server = Server::start(SETTINGS).await;
+    for (codec, via, publishers) in [
+        ("json", "api", 1),
+        ("protobuf", "api", 3),
+        ("json", "client", 3),
+        ("protobuf", "client", 1),
+    ] {
+        let run = bench(
+            &server,
+            &format!(
+                "fanout --channels 2 --subscribers 5 --rate 40,60 --codec {codec} --via {via} \
+                 --publishers {publishers} --pid {}",
+                server.id()
+            ),
+        )
+        .await;
+        run.assert_sound();
+        run.assert_whole("40 pub/s", 40.0, 5.0);
+        run.assert_whole("60 pub/s", 60.0, 5.0);
+        assert_eq!(run.report["scenario"], "fanout");
+        assert_eq!(run.report["options"]["codec"], codec);
+        assert!(run.row("40 pub/s")["server"]["rss_bytes"].as_u64() > Some(0), "{run}");
+        assert_eq!(run.row("60 pub/s")["latency"]["count"], 300);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_without_history_are_checked_too() {
+    let server = Server::start(crate::support::OPEN).await;
+    let run = bench(&server, "fanout --via client --subscribers 3 --rate 50").await;
+    run.assert_sound();
+    run.assert_whole("50 pub/s", 50.0, 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_rooms_get_what_each_of_them_says() {
+    let server = Server::start(SETTINGS).await;
+    for codec in ["json", "protobuf"] {
+        let args = format!("chat --channels 4 --members 3 --rate 60 --codec {codec}");
+        let run = bench(&server, &args).await;
+        run.assert_sound();
+        run.assert_whole("60 pub/s", 60.0, 3.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_tells_what_connections_cost_while_open_after_churn_and_when_gone() {
+    let server = Server::start(SETTINGS).await;
+    let args = format!(
+        "idle --connections 50 --subscriptions 2 --window 10 --churn 2 --settle 0.2 --pid {}",
+        server.id()
+    );
+    let run = bench(&server, &args).await;
+    run.assert_sound();
+    for name in [
+        "connect_per_s",
+        "connect_p50_us",
+        "connect_p99_us",
+        "connect_cpu_us",
+        "bytes_per_connection",
+        "idle_cpu_us_per_connection_s",
+        "bytes_per_connection_after_churn",
+        "bytes_per_connection_after_close",
+        "peak_bytes_per_connection",
+    ] {
+        run.metric("summary", name);
+    }
+    assert_eq!(run.row("churn 2")["latency"]["count"], 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publish_counts_requests_and_sees_them_delivered() {
+    let server = Server::start(SETTINGS).await;
+    for method in ["publish", "broadcast", "batch"] {
+        let items = if method == "publish" { 1.0 } else { 5.0 };
+        let args = format!(
+            "publish --method {method} --items 5 --channels 5 --connections 4 --rate 20 \
+             --subscribers 2 --codec protobuf"
+        );
+        let run = bench(&server, &args).await;
+        run.assert_sound();
+        let label = format!("{method} 20/s");
+        let requests = run.metric(&label, "requests_per_s");
+        assert!(requests > 10.0, "{run}");
+        let publications = run.metric(&label, "publications_per_s");
+        assert!((publications - requests * items).abs() < 1e-6, "{run}");
+        assert_eq!(run.metric(&label, "missing"), 0.0);
+    }
+    let run = bench(&server, "publish --connections 2").await;
+    run.assert_sound();
+    assert!(run.metric("publish max", "requests_per_s") > 1.0, "{run}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_recovers_everything_in_shared_and_own_channels() {
+    let server = Server::start(SETTINGS).await;
+    for args in ["storm", "storm --own-channels --codec protobuf"] {
+        let run = bench(&server, &format!("{args} --connections 30 --missed 20 --rounds 2")).await;
+        run.assert_sound();
+        for round in ["round 1", "round 2"] {
+            assert_eq!(run.metric(round, "recovered"), 30.0);
+            assert_eq!(run.metric(round, "lost"), 0.0);
+            assert_eq!(run.metric(round, "doubled"), 0.0);
+            assert!(run.metric(round, "whole_s") > 0.0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_says_when_more_was_missed_than_can_be_recovered() {
+    let server = Server::start(SETTINGS).await;
+    let run = bench(&server, "storm --connections 5 --missed 101").await;
+    run.assert_failed_with("5 clients not recovered, 505 publications lost");
+    assert_eq!(run.metric("round 1", "lost"), 505.0);
+    let server =
+        Server::start(&format!("{}http_api.key = \"api-key\"\n", crate::support::OPEN)).await;
+    let run = bench(&server, "storm --connections 5").await;
+    run.assert_failed_with("cannot be recovered: it needs history_size");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_is_read_while_clients_join_and_leave_and_is_right_at_the_end() {
+    let server = Server::start(SETTINGS).await;
+    let args = "presence --connections 20 --channels 3 --rate 50 --reads 20";
+    let run = bench(&server, args).await;
+    run.assert_sound();
+    assert!(run.metric("50 joins and leaves/s", "changes_per_s") > 20.0, "{run}");
+    assert!(run.metric("50 joins and leaves/s", "reads_per_s") > 10.0, "{run}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_that_stop_are_told_apart_from_the_others() {
+    let server = Server::start(SETTINGS).await;
+    let run = bench(&server, "slow --subscribers 10 --stopped 3 --rate 20").await;
+    run.assert_sound();
+    run.assert_whole("all read", 20.0, 7.0);
+    run.assert_whole("3 stopped", 20.0, 7.0);
+    assert!(run.metric("3 stopped", "p99_ratio") > 0.0, "{run}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_search_for_the_highest_rate_ends_with_one_that_held() {
+    let server = Server::start(SETTINGS).await;
+    let args = "fanout --find-max --p99 1s --rate 5000 --subscribers 2 --size 1000 \
+                --seconds 0.3 --warmup 0";
+    let run = bench(&server, args).await;
+    run.assert_sound();
+    let best = run.metric("max", "max_publications_per_s");
+    assert!(best > 0.0, "{run}");
+    assert_eq!(run.metric("max", "max_deliveries_per_s"), best * 2.0);
+    assert_eq!(run.metric("max", "missing"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_ends_the_run_and_is_told() {
+    let server = Server::start(SETTINGS).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let args = "fanout --subscribers 5 --rate 50 --seconds 600";
+    let child = spawn(&server, server.address(), args, &folder);
+    eventually("publications flow", SOON, async || {
+        let body = r#"{"channel":"bench-0","limit":0}"#;
+        let headers = [("x-api-key", "api-key")];
+        let answer =
+            http(server.address(), hyper::Method::POST, "/api/history", &headers, body).await;
+        let answer: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+        answer["result"]["offset"].as_u64() > Some(10)
+    })
+    .await;
+    server.signal(Signal::KILL);
+    let run = finished(child, &folder).await;
+    run.assert_failed_with("ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_end_a_run_with_the_reason() {
+    let server = Server::start("http_api.key = \"other\"\n").await;
+    bench(&server, "fanout").await.assert_failed_with("103 \"permission denied\"");
+    let server =
+        Server::start(&format!("{}http_api.key = \"other\"\n", crate::support::OPEN)).await;
+    bench(&server, "fanout").await.assert_failed_with("the server API answered 401");
+    bench(&server, "publish").await.assert_failed_with("the server API answered 401");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_that_cannot_be_followed_are_refused_with_the_reason() {
+    let server = Server::start(SETTINGS).await;
+    for (args, text) in [
+        ("idle --connections 4000000000", "descriptors are needed"),
+        ("idle --cpu 100000", "--cpu 100000"),
+        ("idle --subscriptions 3 --channels 2", "--channels must be"),
+        ("fanout --pid 4000000000", "--pid 4000000000"),
+        ("fanout --size 3", "--size"),
+        ("slow --subscribers 5 --stopped 5", "--stopped must be"),
+    ] {
+        let run = bench(&server, args).await;
+        let stderr = String::from_utf8_lossy(&run.output.stderr).into_owned();
+        assert!(!run.output.status.success() && stderr.contains(text), "{args}: {run}");
+    }
+}
+
+/// What the proxy does to a publication of the first connection.
+#[derive(Clone, Copy, Debug)]
+enum Tampering {
+    Drop,
+    Double,
+    /// Sends it behind the next one.
+    Swap,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_is_dropped_doubled_or_swapped_is_seen() {
+    let settings =
+        [SETTINGS.to_owned(), format!("{}http_api.key = \"api-key\"", crate::support::OPEN)];
+    for settings in settings {
+        let server = Server::start(&settings).await;
+        for (tampering, codec, fault, text) in [
+            (Tampering::Drop, "json", "missing", "1 publications before it are missing"),
+            (Tampering::Double, "protobuf", "doubled", "it comes a second time"),
+            (Tampering::Swap, "json", "disordered", "it comes after later ones"),
+        ] {
+            let proxy = tampering_proxy(server.address(), tampering).await;
+            let args = format!("fanout --subscribers 3 --rate 20 --codec {codec}");
+            let run = bench_at(&server, proxy, &args).await;
+            run.assert_failed_with(text);
+            assert_eq!(run.metric("20 pub/s", fault), 1.0, "{tampering:?}: {run}");
+            let others = ["missing", "doubled", "disordered"].into_iter().filter(|it| *it != fault);
+            for other in others {
+                assert_eq!(run.metric("20 pub/s", other), 0.0, "{other}: {run}");
+            }
+        }
+    }
+}
+
+/// A proxy for connections to `server`, of which the first is tampered with.
+async fn tampering_proxy(server: SocketAddr, tampering: Tampering) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let mut tampering = Some(tampering);
+        while let Ok((client, _)) = listener.accept().await {
+            let upstream = TcpStream::connect(server).await.expect("the server listens");
+            let (mut from_client, to_client) = client.into_split();
+            let (from_server, mut to_server) = upstream.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+            tokio::spawn(forward(from_server, to_client, tampering.take()));
+        }
+    });
+    address
+}
+
+/// Forwards frame by frame.
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut tampering: Option<Tampering>,
+) -> std::io::Result<()> {
+    let (mut bytes, mut publications, mut is_open, mut kept) = (Vec::new(), 0, false, Vec::new());
+    while from.read_buf(&mut bytes).await? > 0 {
+        if !is_open {
+            let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            let Some(end) = end else { continue };
+            to.write_all(&bytes.drain(..end + 4).collect::<Vec<_>>()).await?;
+            is_open = true;
+        }
+        while let Frame::Whole { end, .. } = frames::first(&bytes) {
+            let mut frame: Vec<_> = bytes.drain(..end).collect();
+            let inside = frame.windows(7).filter(|window| window == b"\"bench\"").count();
+            publications += inside;
+            // The server may join several; a frame with one alone is what the counts are made for.
+            if publications >= 5 && inside == 1 {
+                match tampering.take() {
+                    Some(Tampering::Drop) => frame.clear(),
+                    Some(Tampering::Double) => frame = frame.repeat(2),
+                    Some(Tampering::Swap) => {
+                        kept = frame;
+                        continue;
+                    }
+                    None => {}
+                }
+            }
+            to.write_all(&frame).await?;
+            if inside > 0 {
+                to.write_all(&std::mem::take(&mut kept)).await?;
+            }
+        }
+    }
+    Ok(())
+}
