@@ -81,8 +81,10 @@ setup: ## Install what building and the third-party suites need
 	scripts/setup
 
 .PHONY: bench
-bench: ## Run the benchmarks
+bench: ## Run the benchmarks, then both servers side by side for under 30 minutes
 	cargo bench --locked
+	cargo build --locked --release --bin bobolink --example limit
+	bench/compare --quick
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly toolchain)

@@ -9,6 +9,7 @@ mod hostile;
 mod layers;
 mod memory;
 mod metrics;
+mod results;
 mod server_api;
 mod shutdown;
 mod slow;

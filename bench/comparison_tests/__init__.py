@@ -1,0 +1,1 @@
+"""Tests of bench/compare: `python3 -m unittest discover -s bench -p '*_test.py'`."""
