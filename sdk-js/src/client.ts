@@ -48,6 +48,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
   readonly #timers: Timers<ConnectionTimer>;
   readonly #readiness: Readiness;
   #connection: Connection;
+  #state: ClientState;
   #socket: Socket | undefined;
   /** Whether commands of subscriptions have somewhere to go. */
   #linked = false;
@@ -85,13 +86,15 @@ export class Client<Channels extends object = Record<string, unknown>> {
       },
       options.token ?? '',
     );
+    this.#state = clientState(this.#connection.phase);
     this.#stopListening = network((type) =>
       this.#dispatch(type === 'visible' ? { type, idle: this.#idle() } : { type }),
     );
   }
 
+  /** The same object until it changes. */
   get state(): ClientState {
-    return clientState(this.#connection.phase);
+    return this.#state;
   }
 
   /** Listens until the returned function is called or the client is closed. */
@@ -235,12 +238,13 @@ export class Client<Channels extends object = Record<string, unknown>> {
 
   #report(state: ClientState): void {
     const { requests } = this.#link;
+    this.#state = state;
     if (state.name === 'connected') {
       requests.open('open');
     } else if (state.name !== 'connecting') {
       requests.failAll(endOf(state));
     }
-    this.#log('state', () => state);
+    this.#log('state', () => ({ ...state, data: undefined }));
     emitState(this.#events, state);
     if (state.name !== 'connecting') {
       this.#readiness.settle(state.name === 'connected' ? undefined : endOf(state));

@@ -22,7 +22,7 @@ export function redacted(value: unknown): string {
     if (SECRET.has(key) && inner) {
       return HIDDEN;
     }
-    return CONFIDING.has(key) && isObject(inner) && 'data' in inner ? { ...inner, data: HIDDEN } : inner;
+    return CONFIDING.has(key) && isObject(inner) && inner.data !== undefined ? { ...inner, data: HIDDEN } : inner;
   });
 }
 
@@ -45,6 +45,6 @@ export class EventLog {
   }
 }
 
-function isObject(value: unknown): value is object {
+function isObject(value: unknown): value is { data?: unknown } {
   return typeof value === 'object' && value !== null;
 }

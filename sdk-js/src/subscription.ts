@@ -73,6 +73,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   readonly #timers: Timers<SubscriptionTimer>;
   readonly #readiness: Readiness;
   #membership: Membership;
+  #state: SubscriptionState;
   #data: unknown;
   #filter: TagsFilter | undefined;
   #decode: ((text: string, patch: boolean) => string) | undefined;
@@ -94,10 +95,12 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     this.#readiness = new Readiness(link.environment.clock);
     const settings = { renewable: !!getToken, loadsState: !!getState, minResubscribeDelay, maxResubscribeDelay };
     this.#membership = newMembership(settings, token, since);
+    this.#state = subscriptionState(this.#membership.phase);
   }
 
+  /** The same object until it changes. */
   get state(): SubscriptionState {
-    return subscriptionState(this.#membership.phase);
+    return this.#state;
   }
 
   /** The last place in the stream that was seen, if the channel has one. */
@@ -239,11 +242,12 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   }
 
   #report(state: SubscriptionState): void {
+    this.#state = state;
     if (state.name !== 'subscribed' && this.#number !== undefined) {
       this.#link.numbers.delete(this.#number);
       this.#number = undefined;
     }
-    this.#log('state', state);
+    this.#log('state', { ...state, data: undefined });
     emitState(this.#events, state);
     if (state.name !== 'subscribing') {
       this.#readiness.settle(state.name === 'subscribed' ? undefined : endOf(state));
