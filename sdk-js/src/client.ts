@@ -317,7 +317,6 @@ export class Client<Channels extends object = Record<string, unknown>> {
   #hangUp(): void {
     this.#socket?.close();
     this.#socket = undefined;
-    this.#link.numbers.clear();
     if (this.#linked) {
       this.#linked = false;
       this.#tellAll({ type: 'unlinked' });

@@ -326,14 +326,13 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     );
   }
 
-  #accept({ id, delta, recovered }: SubscribeResult): void {
+  #accept({ id, delta }: SubscribeResult): void {
     if (id) {
       this.#number = id;
       this.#link.numbers.set(id, this);
     }
-    // After a recovery patches go on from what was there before.
-    const kept = recovered ? this.#decode : undefined;
-    this.#decode = delta ? (kept ?? this.#options.delta?.decoder()) : undefined;
+    // After a recovery patches go on from what was there before; otherwise the first one comes whole.
+    this.#decode = delta ? (this.#decode ?? this.#options.delta?.decoder()) : undefined;
   }
 
   #deliver(wires: WirePublication[]): void {
@@ -346,7 +345,6 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
         data = this.#decode ? JSON.parse(this.#decode(String(wire.data), wire.delta === true)) : wire.data;
       } catch (cause) {
         const error = new BobolinkError(ErrorCode.badPatch, 'a patch does not fit', true, { cause });
-        this.#decode = undefined;
         this.dispatch({ type: 'damaged', error });
         return;
       }

@@ -294,6 +294,28 @@ describe('commands', () => {
     expect(await waiting).toBe('here');
   });
 
+  test('what waits for the welcome outlives an attempt that fails before it', async () => {
+    const stage = new Stage();
+    stage.client.connect();
+    const result = stage.client.rpc('m');
+    await stage.line.open();
+    await stage.line.close(1006);
+    await stage.clock.advance(500);
+    await stage.welcome();
+    await stage.line.reply({ id: stage.line.last('rpc').id, rpc: { data: 1 } });
+    expect(await result).toBe(1);
+  });
+
+  test('what waits is told when the client gives up', async () => {
+    const stage = new Stage();
+    stage.client.connect();
+    const waiting = watch(stage.client.rpc('m'));
+    stage.client.disconnect();
+    await settled();
+    expect(waiting.outcome).toMatchObject({ error: { code: 3 } });
+    expect(stage.clock.pending).toEqual([]);
+  });
+
   test('a disconnected client rejects at once', async () => {
     const { client } = new Stage();
     await expect(client.publish('a', 1)).rejects.toMatchObject({ code: 3 });
@@ -329,6 +351,19 @@ describe('subscriptions of the server', () => {
       ['subscribed', { channel: 'news', wasRecovering: true, recovered: true }],
       ['publication', { channel: 'news', data: 'six', offset: 6 }],
     ]);
+  });
+
+  test('do not ask for recovery where there is none, or where it is void', async () => {
+    const subs = { a: { recoverable: true, epoch: 'e', offset: 1 }, b: { positioned: true, epoch: 'e', offset: 1 } };
+    const stage = await new Stage().connected({ subs });
+    await stage.line.close(1006);
+    await stage.clock.advance(500);
+    await stage.welcome({ subs });
+    expect(stage.line.last('connect').request.subs).toEqual({ a: { recover: true, epoch: 'e', offset: 1 } });
+    await stage.line.close(3014);
+    await stage.clock.advance(500);
+    await stage.line.open();
+    expect(stage.line.last('connect').request.subs).toBeUndefined();
   });
 
   test('come and go by push, and by not being in the next welcome', async () => {
@@ -422,6 +457,21 @@ describe('listeners', () => {
     await stage.connected();
     expect(stage.states).toEqual(['connecting', 'connected', 'disconnected']);
     expect(stage.line.closed).toBe(true);
+  });
+
+  test('one that is added by another hears of what comes next', async () => {
+    const stage = new Stage();
+    const heard = vi.fn();
+    const off = stage.client.on('connected', () => {
+      off();
+      stage.client.on('connected', heard);
+    });
+    await stage.connected();
+    expect(heard).not.toHaveBeenCalled();
+    await stage.line.close(1006);
+    await stage.clock.advance(500);
+    await stage.welcome();
+    expect(heard).toHaveBeenCalledTimes(1);
   });
 
   test('one that was taken off is not called', async () => {

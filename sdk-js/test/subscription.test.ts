@@ -132,6 +132,35 @@ describe('subscribing', () => {
     expect(stage.client.state).toMatchObject({ name: 'connecting', code: 4 });
   });
 
+  test('an unsubscribe that is lost with the connection needs no other one', async () => {
+    const stage = await new Stage().connected();
+    const sub = stage.client.subscription('a').subscribe();
+    await accept(stage);
+    sub.unsubscribe();
+    await settled();
+    await stage.line.close(1006);
+    // The first attempt's delay, not the second's.
+    expect(stage.clock.pending).toEqual([250]);
+  });
+
+  test('a position alone is no reason to ask for recovery', async () => {
+    const stage = await new Stage().connected();
+    const sub = stage.client.subscription('a').subscribe();
+    await accept(stage, { positioned: true, epoch: 'e', offset: 3 });
+    sub.unsubscribe();
+    sub.subscribe();
+    await settled();
+    expect(stage.line.last('subscribe').request.recover).toBeUndefined();
+  });
+
+  test('one made while connected is subscribed at once', async () => {
+    const stage = await new Stage().connected();
+    await stage.line.reply({ push: { channel: 'a', pub: { data: 'to nobody' } } });
+    stage.client.subscription('a').subscribe();
+    await settled();
+    expect(stage.line.last('subscribe').request.channel).toBe('a');
+  });
+
   test('there is one subscription per channel', () => {
     const { client } = new Stage();
     const sub = client.subscription('a', { joinLeave: true });
@@ -376,13 +405,25 @@ describe('for await', () => {
   test('leaving the loop stops listening and keeps the subscription', async () => {
     const stage = await new Stage().connected();
     const sub = stage.client.subscription('a');
+    let listeners = 0;
+    const on = sub.on.bind(sub);
+    sub.on = (name, listener) => {
+      const off = on(name, listener as never);
+      listeners += 1;
+      return () => {
+        listeners -= 1;
+        off();
+      };
+    };
     const loop = (async () => {
       for await (const { data } of sub) return data;
       return undefined;
     })();
+    expect(listeners).toBe(3);
     await accept(stage, stream);
     await stage.line.reply({ push: { channel: 'a', pub: { data: 1 } } });
     expect(await loop).toBe(1);
+    expect(listeners).toBe(0);
     expect(sub.state.name).toBe('subscribed');
   });
 

@@ -196,6 +196,7 @@ describe('details', () => {
     [4500, 'disconnected'],
     [4999, 'disconnected'],
     [5000, 'connecting'],
+    [5500, 'connecting'],
   ])('after close code %i a client is %s', (code, name) => {
     expect(take(phases['connected']!, { type: 'lost', code, reason: '' })[0].phase.name).toBe(name);
   });
