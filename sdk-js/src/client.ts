@@ -1,6 +1,6 @@
 /** A connection to the server: does what its machine says, and hands on what comes in. */
 
-import { Emitter, emitState, type Undo } from './emitter.js';
+import { Emitter, emitState, guarded, type Undo } from './emitter.js';
 import { pageNetwork, systemClock, type Environment } from './environment.js';
 import { BobolinkError, callbackError, ErrorCode, UnauthorizedError } from './errors.js';
 import { redacted, type LogEntry } from './log.js';
@@ -69,7 +69,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
     this.#readiness = new Readiness(clock);
     this.#link = {
       environment,
-      mailbox: new Mailbox(),
+      mailbox: new Mailbox((cause) => this.#garbled(cause)),
       requests: new Requests(clock, timeout, (frame, commands) => this.#write(frame, commands)),
       numbers: new Map(),
       log: options.log,
@@ -355,13 +355,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
   }
 
   #read(line: string): void {
-    let reply: Reply;
-    try {
-      reply = JSON.parse(line) as Reply;
-    } catch {
-      this.#dispatch({ type: 'garbled' });
-      return;
-    }
+    const reply = JSON.parse(line) as Reply;
     if (reply.id) {
       this.#log('received', () => reply);
       this.#link.requests.settle(reply);
@@ -372,6 +366,12 @@ export class Client<Channels extends object = Record<string, unknown>> {
     } else if (this.#answersPings) {
       this.#write('{}', []);
     }
+  }
+
+  /** Callbacks of the application are guarded, so that what fails here is what the server sent. */
+  #garbled(cause: unknown): void {
+    const error = new BobolinkError(ErrorCode.badProtocol, 'bad protocol', false, { cause });
+    this.#dispatch({ type: 'garbled', error });
   }
 
   #push(push: Push): void {
@@ -426,7 +426,9 @@ export class Client<Channels extends object = Record<string, unknown>> {
 
   #log(kind: LogEntry['kind'], what: () => object): void {
     const { log, environment } = this.#link;
-    log?.({ at: environment.clock.now(), kind, text: redacted(what()) });
+    if (log) {
+      guarded(() => log({ at: environment.clock.now(), kind, text: redacted(what()) }));
+    }
   }
 }
 

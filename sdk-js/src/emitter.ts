@@ -22,11 +22,7 @@ export class Emitter<Events> {
   /** Calls every listener. One that throws is reported and does not keep the others from hearing. */
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (listener as (event: Events[Name]) => void)(event);
-      } catch (error) {
-        report(error);
-      }
+      guarded(() => (listener as (event: Events[Name]) => void)(event));
     }
   }
 
@@ -46,8 +42,12 @@ export function emitState(emitter: { emit(name: never, event: never): void }, st
   emitter.emit(state.name as never, state as never);
 }
 
-/** As an uncaught error of its own, where the platform knows such. */
-function report(error: unknown): void {
-  const { reportError = console.error } = globalThis as { reportError?: (error: unknown) => void };
-  reportError(error);
+/** Runs code of the application: what it throws is reported as uncaught, where the platform knows such. */
+export function guarded(run: () => void): void {
+  try {
+    run();
+  } catch (error) {
+    const { reportError = console.error } = globalThis as { reportError?: (error: unknown) => void };
+    reportError(error);
+  }
 }

@@ -12,13 +12,15 @@ export const ErrorCode = {
   closed: 4,
   /** `getToken` or `getData` of the client failed. */
   credentials: 5,
+  /** The server sent what is no message of the protocol. */
+  badProtocol: 6,
   /** The subscription is not subscribed and is not trying to be. */
   unsubscribed: 7,
   /** `getToken`, `getData` or `getState` of a subscription failed. */
   subscriptionCredentials: 8,
   /** More publications waited for a slow reader than its buffer takes. */
   bufferFull: 20,
-  /** A publication does not fit the channel's schema. */
+  /** A publication does not fit the channel's schema, or what is to be sent cannot be written as JSON. */
   badData: 21,
   /** A patch does not fit what came before it. */
   badPatch: 22,
@@ -56,7 +58,7 @@ export class UnauthorizedError extends BobolinkError {
 
 /** Whether a connection or subscription goes on trying after this error. */
 export function isRetryable({ code, temporary }: BobolinkError): boolean {
-  return temporary || code < 100 || code === ErrorCode.tokenExpired;
+  return temporary || code === ErrorCode.tokenExpired;
 }
 
 /** What a callback of the application threw, as an error of ours. */

@@ -8,6 +8,9 @@ export class Mailbox {
   readonly #waiting: (() => void)[] = [];
   #busy = false;
 
+  /** What fails is told to `failed`, and what waits goes on. */
+  constructor(readonly failed: (error: unknown) => void) {}
+
   /** Runs `work` now, or right after what is running. */
   post(work: () => void): void {
     this.#waiting.push(work);
@@ -15,12 +18,13 @@ export class Mailbox {
       return;
     }
     this.#busy = true;
-    try {
-      for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
+    for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
+      try {
         next();
+      } catch (error) {
+        this.failed(error);
       }
-    } finally {
-      this.#busy = false;
     }
+    this.#busy = false;
   }
 }

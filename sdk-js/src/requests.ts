@@ -12,6 +12,8 @@ export type Outcome<V extends Verb> = Results[V] | BobolinkError;
 
 interface Entry {
   command: Command;
+  /** The command as JSON. */
+  line: string;
   early: boolean;
   sent: boolean;
   timer: TimerId;
@@ -86,9 +88,16 @@ export class Requests {
   }
 
   #add(id: number, command: Command, early: boolean, done: Entry['done']): void {
+    let line: string;
+    try {
+      line = JSON.stringify(command);
+    } catch (cause) {
+      done(new BobolinkError(ErrorCode.badData, 'what is to be sent cannot be written as JSON', false, { cause }));
+      return;
+    }
     const late = (): void => this.#finish(id, new BobolinkError(ErrorCode.timeout, 'timeout', true));
     const timer = this.clock.setTimeout(late, this.timeout);
-    this.#entries.set(id, { command, early, sent: false, timer, done });
+    this.#entries.set(id, { command, line, early, sent: false, timer, done });
     this.#schedule();
   }
 
@@ -130,7 +139,7 @@ export class Requests {
       if (entry.sent || this.#gate === 'shut' || (this.#gate === 'early' && !entry.early)) {
         continue;
       }
-      const line = JSON.stringify(entry.command);
+      const { line } = entry;
       if (frame.length + line.length > FRAME_LIMIT) {
         emit();
       }

@@ -1,7 +1,7 @@
 /** A subscription to one channel: does what its machine says. */
 
 import { Reason } from './codes.js';
-import { Emitter, emitState, type Undo } from './emitter.js';
+import { Emitter, emitState, guarded, type Undo } from './emitter.js';
 import type { Environment } from './environment.js';
 import { BobolinkError, callbackError, ErrorCode, UnauthorizedError } from './errors.js';
 import { redacted, type Log } from './log.js';
@@ -383,7 +383,9 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
 
   #log(kind: 'state' | 'error', what: object): void {
     const { log, environment } = this.#link;
-    log?.({ at: environment.clock.now(), kind, channel: this.channel, text: redacted(what) });
+    if (log) {
+      guarded(() => log({ at: environment.clock.now(), kind, channel: this.channel, text: redacted(what) }));
+    }
   }
 }
 

@@ -253,11 +253,41 @@ describe('staying connected', () => {
     expect(getToken).toHaveBeenCalledTimes(1);
   });
 
-  test('what is not JSON ends the connection', async () => {
-    const stage = await new Stage().connected();
-    stage.line.listener.received('{"push":');
-    await settled();
-    expect(stage.client.state).toMatchObject({ name: 'disconnected', code: 2, reason: 'bad protocol' });
+  test.each(['{"push":', 'null', '{"push":{"channel":"x","join":{}}}', '{"id":1,"error":null}\n[', '{"push":{"channel":"a","leave":1}}'])(
+    'what is no message, such as %s, ends the connection',
+    async (frame) => {
+      const stage = await new Stage().connected();
+      stage.client.subscription('a').subscribe();
+      await settled();
+      await stage.line.reply({ id: stage.line.last('subscribe').id, subscribe: {} });
+      stage.line.listener.received(frame);
+      await settled();
+      expect(stage.client.state).toMatchObject({ name: 'disconnected', code: 2, reason: 'bad protocol', error: { code: 6 } });
+      expect(stage.clock.pending).toEqual([]);
+    },
+  );
+
+  test('whatever a server sends, the client either goes on or says that it is no message', async () => {
+    let seed = 7;
+    const pick = <T>(...from: T[]): T => {
+      seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+      return from[(seed >>> 8) % from.length]!;
+    };
+    const keys = ['id', 'push', 'error', 'channel', 'pub', 'join', 'leave', 'subscribe', 'unsubscribe', 'message', 'refresh', 'disconnect', 'info', 'data', 'offset', 'code', 'publications'];
+    const value = (depth: number): unknown =>
+      depth === 0 || pick(true, false, false)
+        ? pick<unknown>(null, 0, 1, 2, 2500, 'a', '', true, [], {})
+        : Object.fromEntries(Array.from({ length: pick(1, 2, 3) }, () => [pick(...keys), value(depth - 1)]));
+    for (let round = 0; round < 300; round += 1) {
+      const stage = await new Stage().connected({ subs: { b: {} } });
+      stage.client.subscription('a').subscribe();
+      await settled();
+      for (let message = 0; message < 5; message += 1) stage.line.listener.received(JSON.stringify(value(4)));
+      await stage.clock.advance(10_000);
+      expect(['connected', 'connecting', 'disconnected']).toContain(stage.client.state.name);
+      stage.client.close();
+      expect(stage.clock.pending).toEqual([]);
+    }
   });
 });
 
@@ -314,6 +344,20 @@ describe('commands', () => {
     await settled();
     expect(waiting.outcome).toMatchObject({ error: { code: 3 } });
     expect(stage.clock.pending).toEqual([]);
+  });
+
+  test('what cannot be written as JSON fails alone', async () => {
+    const stage = await new Stage().connected();
+    const circle: { self?: unknown } = {};
+    circle.self = circle;
+    const [good, bad, sent] = [stage.client.rpc('good'), watch(stage.client.rpc('bad', circle)), watch(stage.client.send(1n))];
+    await settled();
+    await stage.line.reply({ id: stage.line.last('rpc').id, rpc: {} });
+    expect(await good).toBeUndefined();
+    expect([bad.outcome, sent.outcome]).toMatchObject([{ error: { code: 21 } }, { error: { code: 21 } }]);
+    const sub = stage.client.subscription('a', { data: circle }).subscribe();
+    await settled();
+    expect(sub.state).toMatchObject({ name: 'unsubscribed', code: 21 });
   });
 
   test('a disconnected client rejects at once', async () => {
@@ -498,6 +542,17 @@ describe('the event log', () => {
     expect(log.entries.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['state', 'sent', 'received']));
     expect(text).toContain('login');
     stage.client.close();
+  });
+
+  test('may fail without harm', async () => {
+    const reported = vi.spyOn(console, 'error').mockImplementation(() => undefined);
+    const log = (): void => {
+      throw new Error('mine');
+    };
+    const stage = await new Stage({ log }).connected();
+    expect(stage.client.state.name).toBe('connected');
+    expect(reported).toHaveBeenCalled();
+    reported.mockRestore();
   });
 
   test('keeps the newest entries', () => {

@@ -54,7 +54,8 @@ export type ConnectionEvent =
   | { type: 'failed'; round: number; error: BobolinkError }
   | { type: 'opened' }
   | { type: 'lost'; code: number; reason: string }
-  | { type: 'garbled' }
+  /** The server sent what is no message. */
+  | { type: 'garbled'; error: BobolinkError }
   | { type: 'welcomed'; result: ConnectResult }
   | { type: 'refreshed'; expiry: Expiry }
   | { type: 'online' | 'offline' }
@@ -139,7 +140,7 @@ function whenActive(connection: Connection, phase: Active, event: ActiveEvent): 
     case 'lost':
       return whenLost(connection, event.code, event.reason);
     case 'garbled':
-      return end(connection, Reason.badProtocol);
+      return end(connection, Reason.badProtocol, event.error);
     case 'restart':
       return retry(connection, event);
     case 'visible':

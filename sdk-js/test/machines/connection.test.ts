@@ -51,7 +51,7 @@ const events: Record<string, ConnectionEvent> = {
   'lost: 1006': { type: 'lost', code: 1006, reason: '' },
   'lost: 3014': { type: 'lost', code: 3014, reason: 'state invalidated' },
   'lost: 3500': { type: 'lost', code: 3500, reason: 'invalid token' },
-  garbled: { type: 'garbled' },
+  garbled: { type: 'garbled', error: new BobolinkError(6, 'bad protocol') },
   welcomed: welcome,
   refreshed: { type: 'refreshed', expiry: { expires: true, ttl: 30 } },
   online: { type: 'online' },
