@@ -258,10 +258,15 @@ export class Client<Channels extends object = Record<string, unknown>> {
 
   #prepare(round: number, askToken: boolean): void {
     const { getToken, getData, data } = this.#options;
-    const prepared = (token: string): void => this.#dispatch({ type: 'credentials', round, token });
-    this.#connectData = data;
+    const prepared = (token: string, connectData: unknown): void => {
+      // A slow answer to an earlier attempt must not take the place of this one's.
+      if (round === this.#connection.round) {
+        this.#connectData = connectData;
+        this.#dispatch({ type: 'credentials', round, token });
+      }
+    };
     if (!askToken && !getData) {
-      prepared(this.#connection.token);
+      prepared(this.#connection.token, data);
       return;
     }
     const gather = async (): Promise<void> => {
@@ -269,8 +274,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
       if (askToken && !token) {
         throw new UnauthorizedError();
       }
-      this.#connectData = getData ? await getData() : data;
-      prepared(token ?? '');
+      prepared(token ?? '', getData ? await getData() : data);
     };
     gather().catch((cause: unknown) => {
       const error = callbackError(ErrorCode.credentials, 'a callback of the client failed', cause);

@@ -17,6 +17,8 @@ export const Reason = {
 
 /** WebSocket's own code for a message above the limit; sending it again would not help. */
 const MESSAGE_TOO_BIG = 1009;
+/** The token does not verify: asking with it again would not help, a new one may. */
+export const INVALID_TOKEN = 3500;
 /** What the client holds is void: tokens and positions are dropped before it reconnects. */
 export const STATE_INVALIDATED = 3014;
 /** The same for one subscription. */

@@ -261,11 +261,15 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   #prepare(round: number, askToken: boolean, loadState: boolean): void {
     const { channel } = this;
     const { getToken, getData, getState, data } = this.#options;
-    const prepared = (token: string, position?: StreamPosition): void =>
-      this.dispatch({ type: 'prepared', round, token, position });
-    this.#data = data;
+    const prepared = (token: string, wishData: unknown, position?: StreamPosition): void => {
+      // A slow answer to an earlier attempt must not take the place of this one's.
+      if (round === this.#membership.round) {
+        this.#data = wishData;
+        this.dispatch({ type: 'prepared', round, token, position });
+      }
+    };
     if (!askToken && !loadState && !getData) {
-      prepared(this.#membership.token);
+      prepared(this.#membership.token, data);
       return;
     }
     const gather = async (): Promise<void> => {
@@ -274,8 +278,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
         throw new UnauthorizedError();
       }
       const position = loadState ? await getState?.(channel) : undefined;
-      this.#data = getData ? await getData(channel) : data;
-      prepared(token ?? '', position);
+      prepared(token ?? '', getData ? await getData(channel) : data, position);
     };
     gather().catch((cause: unknown) => {
       const error = callbackError(ErrorCode.subscriptionCredentials, 'a callback of the subscription failed', cause);

@@ -102,6 +102,31 @@ describe('connecting', () => {
     expect(stage.line.last('connect').request.data).toBe(2);
   });
 
+  test('slow data of an earlier attempt does not take the place of the newest', async () => {
+    const answers: ((data: string) => void)[] = [];
+    const stage = new Stage({ getData: () => new Promise((resolve) => answers.push(resolve)) });
+    stage.client.connect();
+    await stage.network('offline');
+    await stage.network('online');
+    answers[1]?.('new');
+    await settled();
+    answers[0]?.('old');
+    await settled();
+    await stage.line.open();
+    expect(stage.line.last('connect').request.data).toBe('new');
+  });
+
+  test('after an invalid token the next connect asks for another', async () => {
+    const stage = new Stage({ token: 'forged', getToken: () => 'good' });
+    stage.client.connect();
+    await stage.line.open();
+    await stage.line.close(3500, 'invalid token');
+    stage.client.connect();
+    await settled();
+    await stage.line.open();
+    expect(stage.line.last('connect').request.token).toBe('good');
+  });
+
   test('no welcome in time counts as a failure', async () => {
     const stage = new Stage({ timeout: 2_000 });
     stage.client.connect();

@@ -50,6 +50,20 @@ describe('subscribing', () => {
     });
   });
 
+  test('slow data of an earlier attempt does not take the place of the newest', async () => {
+    const answers: ((data: string) => void)[] = [];
+    const stage = await new Stage().connected();
+    const sub = stage.client.subscription('a', { getData: () => new Promise((resolve) => answers.push(resolve)) });
+    sub.subscribe().unsubscribe();
+    sub.subscribe();
+    await settled();
+    answers[1]?.('new');
+    answers[0]?.('old');
+    await settled();
+    expect(stage.line.commands.filter((command) => command.subscribe)).toHaveLength(1);
+    expect(stage.line.last('subscribe').request.data).toBe('new');
+  });
+
   test('begins after a known place', async () => {
     const stage = await new Stage().connected();
     stage.client.subscription('a', { since: { epoch: 'e', offset: 2 } }).subscribe();

@@ -3,7 +3,7 @@
  * what is to be done out. `Client` does it and feeds back what comes of it.
  */
 
-import { closing, Reason, STATE_INVALIDATED } from '../codes.js';
+import { closing, INVALID_TOKEN, Reason, STATE_INVALIDATED } from '../codes.js';
 import { BobolinkError, ErrorCode, isRetryable } from '../errors.js';
 import { backoff, exactly, REFRESH_RETRY, type Delay } from '../timers.js';
 import type { ConnectResult, Expiry } from '../wire.js';
@@ -203,7 +203,9 @@ function whenWelcomed(connection: Connection, result: ConnectResult): Step {
 function whenLost(connection: Connection, closeCode: number, closeReason: string): Step {
   const { code, reason, terminal } = closing(closeCode, closeReason);
   if (terminal) {
-    return end(connection, { code, reason }, new BobolinkError(code, reason));
+    const renew = code === INVALID_TOKEN && connection.settings.renewable;
+    const next = renew ? { ...connection, token: '' } : connection;
+    return end(next, { code, reason }, new BobolinkError(code, reason));
   }
   if (code !== STATE_INVALIDATED) {
     return retry(connection, { code, reason });
