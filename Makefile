@@ -18,6 +18,7 @@ GATEWAY_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
 export GATEWAY_BIN
 
 NODE_SUITE := tests/thirdparty/node
+SDK := sdk-js
 BROWSER_SUITE := tests/thirdparty/browser
 PYTHON_SUITE := tests/thirdparty/python
 
@@ -37,14 +38,19 @@ build: ## Build the library, the binary and every test
 	cargo build --locked --all-targets
 
 .PHONY: test
-test: lint test-rust test-node test-browser test-python ## Check the style and run every test
+test: lint test-rust test-sdk test-node test-browser test-python ## Check the style and run every test
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
 	cargo test --locked --no-fail-fast
 
+.PHONY: test-sdk
+test-sdk: debug-binary ## Check, build and test our JavaScript SDK, alone and against the gateway
+	scripts/setup sdk
+	cd $(SDK) && npm test --silent
+
 .PHONY: test-node
-test-node: debug-binary ## Run the JavaScript SDK's suite against the gateway
+test-node: debug-binary ## Run the npm package centrifuge's suite against the gateway
 	scripts/setup node
 	cd $(NODE_SUITE) && npm test --silent
 

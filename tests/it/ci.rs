@@ -16,9 +16,12 @@ test result: ok. 0 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; fini
 # fail 0
 \u{1b}[32m=== 2 failed, 20 passed, 1 skipped, 1 error in 3.21s (0:00:03) ===\u{1b}[0m
 7 passed in 0.50s
+ Test Files  1 failed | 5 passed (6)
+      Tests  2 failed | 30 passed | 1 skipped (33)
+\u{1b}[2m      Tests \u{1b}[22m \u{1b}[1m\u{1b}[32m4 passed\u{1b}[39m\u{1b}[22m\u{1b}[90m (4)\u{1b}[39m
 ";
     let counted = count(output);
-    assert_eq!(String::from_utf8_lossy(&counted.stdout), "84 passed, 8 failed\n");
+    assert_eq!(String::from_utf8_lossy(&counted.stdout), "118 passed, 10 failed\n");
     assert!(counted.status.success());
 }
 

@@ -1,0 +1,155 @@
+/** Commands on their way: waiting to be sent, sent together, and waiting for their replies. */
+
+import type { Clock, TimerId } from './environment.js';
+import { BobolinkError, ErrorCode } from './errors.js';
+import type { Command, Reply, Requests as RequestOf, Results, Verb } from './wire.js';
+
+/** What may pass: nothing, what belongs to connecting and subscribing, everything. */
+export type Gate = 'shut' | 'early' | 'open';
+
+/** How a command ended. */
+export type Outcome<V extends Verb> = Results[V] | BobolinkError;
+
+interface Entry {
+  command: Command;
+  /** The command as JSON. */
+  line: string;
+  early: boolean;
+  sent: boolean;
+  timer: TimerId;
+  done(outcome: Reply | BobolinkError): void;
+}
+
+/**
+ * Characters of a frame with several commands. As UTF-8 they take at most three times as much, which
+ * is below the 64 KiB that servers accept by default.
+ */
+const FRAME_LIMIT = 16_384;
+
+export class Requests {
+  readonly #entries = new Map<number, Entry>();
+  #lastId = 0;
+  #gate: Gate = 'shut';
+  #flushing = false;
+
+  constructor(
+    readonly clock: Clock,
+    /** Milliseconds until a command without reply fails. */
+    readonly timeout: number,
+    readonly write: (frame: string, commands: Command[]) => void,
+  ) {}
+
+  /** Sends a command as soon as it may pass and calls `done` once, whatever comes. */
+  call<V extends Verb>(verb: V, request: RequestOf[V], done: (outcome: Outcome<V>) => void, early = false): void {
+    const id = ++this.#lastId;
+    this.#add(id, { id, [verb]: request }, early, (outcome) =>
+      // A result without content may be left out of the reply.
+      done(outcome instanceof BobolinkError ? outcome : ((outcome[verb] ?? {}) as Results[V])),
+    );
+  }
+
+  request<V extends Verb>(verb: V, request: RequestOf[V]): Promise<Results[V]> {
+    return new Promise((resolve, reject) => {
+      this.call(verb, request, (outcome) => (outcome instanceof BobolinkError ? reject(outcome) : resolve(outcome)));
+    });
+  }
+
+  /** Sends what has no reply; resolves once it is written. */
+  send(data: unknown): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#add(++this.#lastId, { send: { data } }, false, (outcome) =>
+        outcome instanceof BobolinkError ? reject(outcome) : resolve(),
+      );
+    });
+  }
+
+  /** Lets commands pass from now on. */
+  open(gate: Gate): void {
+    this.#gate = gate;
+    this.#schedule();
+  }
+
+  /** The connection is gone: what was sent fails, what waits to be sent waits for the next one. */
+  shut(): void {
+    this.#gate = 'shut';
+    this.#fail(
+      new BobolinkError(ErrorCode.connectionLost, 'connection lost', true),
+      ({ sent, early }) => sent || early,
+    );
+  }
+
+  failAll(error: BobolinkError): void {
+    this.#fail(error, () => true);
+  }
+
+  settle(reply: Reply): void {
+    const { id = 0, error } = reply;
+    this.#finish(id, error ? new BobolinkError(error.code, error.message, error.temporary === true) : reply);
+  }
+
+  #add(id: number, command: Command, early: boolean, done: Entry['done']): void {
+    let line: string;
+    try {
+      line = JSON.stringify(command);
+    } catch (cause) {
+      done(new BobolinkError(ErrorCode.badData, 'what is to be sent cannot be written as JSON', false, { cause }));
+      return;
+    }
+    const late = (): void => this.#finish(id, new BobolinkError(ErrorCode.timeout, 'timeout', true));
+    const timer = this.clock.setTimeout(late, this.timeout);
+    this.#entries.set(id, { command, line, early, sent: false, timer, done });
+    this.#schedule();
+  }
+
+  #fail(error: BobolinkError, which: (entry: Entry) => boolean): void {
+    for (const [id, entry] of [...this.#entries]) {
+      if (which(entry)) {
+        this.#finish(id, error);
+      }
+    }
+  }
+
+  #finish(id: number, outcome: Reply | BobolinkError): void {
+    const entry = this.#entries.get(id);
+    if (entry && this.#entries.delete(id)) {
+      this.clock.clearTimeout(entry.timer);
+      entry.done(outcome);
+    }
+  }
+
+  /** Commands given in one go leave in one frame. */
+  #schedule(): void {
+    if (!this.#flushing && this.#gate !== 'shut') {
+      this.#flushing = true;
+      queueMicrotask(() => this.#flush());
+    }
+  }
+
+  #flush(): void {
+    this.#flushing = false;
+    let frame = '';
+    let commands: Command[] = [];
+    const emit = (): void => {
+      if (frame) {
+        this.write(frame, commands);
+      }
+      [frame, commands] = ['', []];
+    };
+    for (const [id, entry] of [...this.#entries]) {
+      if (entry.sent || this.#gate === 'shut' || (this.#gate === 'early' && !entry.early)) {
+        continue;
+      }
+      const { line } = entry;
+      if (frame.length + line.length > FRAME_LIMIT) {
+        emit();
+      }
+      frame += frame ? `\n${line}` : line;
+      commands.push(entry.command);
+      entry.sent = true;
+      if (!entry.command.id) {
+        this.#finish(id, {});
+      }
+    }
+    emit();
+  }
+}

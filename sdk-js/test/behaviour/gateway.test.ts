@@ -1,0 +1,229 @@
+/** The behaviour suite against the gateway, and what only a whole server can show. */
+
+import { randomUUID } from 'node:crypto';
+
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+
+import { fossil } from '../../src/delta.js';
+import type { Client, ClientOptions, ClientState, TagsFilter } from '../../src/index.js';
+import { Seen } from '../support/seen.js';
+import { startGateway, watchedSocket, type Server } from '../support/server.js';
+import { away, connects, data, numbers, publishNumbers, scenarios, subscriptions, unique } from './scenarios.js';
+
+scenarios('the gateway', () => startGateway());
+
+describe('the gateway alone', () => {
+  let server: Server;
+  beforeAll(async () => {
+    server = await startGateway({ ping_interval: '1s', pong_timeout: '500ms', expired_close_delay: '1s', channel_limit: 50 });
+  });
+  afterEach(() => server.sweep());
+  afterAll(() => server.stop());
+
+  async function make(options: ClientOptions = {}): Promise<Client> {
+    return (await server.way()).client({ token: server.token('anna'), ...options });
+  }
+
+  async function connected(options: ClientOptions = {}): Promise<Client> {
+    const client = (await make(options)).connect();
+    await client.ready();
+    return client;
+  }
+
+  function ends(client: Client): Seen<ClientState> {
+    return new Seen('disconnected', (add) => client.on('disconnected', add));
+  }
+
+  test('a token of somebody else ends the attempts', async () => {
+    const client = await make({ token: 'anna' });
+    const ended = ends(client);
+    client.connect();
+    expect((await ended.count(1))[0]).toMatchObject({ code: 3500, reason: 'invalid token' });
+  });
+
+  test('an expired token is replaced', async () => {
+    const tokens = [server.token('anna', { ttl: -10 }), server.token('anna')];
+    await connected({ token: '', getToken: () => tokens.shift() ?? '' });
+    expect(tokens).toEqual([]);
+  });
+
+  test('a refreshed token keeps the same connection past its first life', async () => {
+    const asked: (() => void)[] = [];
+    const client = await make({
+      token: '',
+      getToken: () => {
+        asked.shift()?.();
+        return server.token('anna', { ttl: 2 });
+      },
+    });
+    const states = new Seen('state', (add) => client.on('state', ({ name }) => add(name)));
+    const third = Promise.all(numbers(1, 3).map(() => new Promise<void>((resolve) => asked.push(resolve))));
+    client.connect();
+    await third;
+    expect(states.items).toEqual(['connecting', 'connected']);
+  });
+
+  test('pings are answered, so a quiet connection stays', async () => {
+    const wire = watchedSocket();
+    const client = await connected({ websocket: wire.websocket });
+    const states = new Seen('state', (add) => client.on('state', add));
+    // The third comes after an unanswered first would have ended the connection.
+    await wire.sent('{}').count(3);
+    expect(states.items).toEqual([]);
+  });
+
+  test('a subscription token is asked for, and refreshed while subscribed', async () => {
+    const channel = unique('closed');
+    let asked = 0;
+    const client = await connected();
+    const fresh = new Seen<number>('token', (add) => {
+      client.subscription(channel, {
+        getToken: (name) => {
+          add((asked += 1));
+          return server.subscriptionToken('anna', name, { ttl: 2 });
+        },
+      });
+      return undefined;
+    });
+    const sub = client.subscription(channel).subscribe();
+    await sub.ready();
+    const states = new Seen('state', (add) => sub.on('state', add));
+    await fresh.count(3);
+    expect(states.items).toEqual([]);
+  });
+
+  test('what is not allowed is refused with its code', async () => {
+    const client = await connected();
+    await expect(client.subscription(unique('closed')).subscribe().ready()).rejects.toMatchObject({ code: 103 });
+    await expect(client.subscription('nowhere:x').subscribe().ready()).rejects.toMatchObject({ code: 102 });
+    await expect(client.rpc('x')).rejects.toMatchObject({ code: 108, temporary: false });
+    await expect(client.presence(unique())).rejects.toMatchObject({ code: 108 });
+  });
+
+  test('what a server does not take closes the connection for good', async () => {
+    const client = await connected();
+    const ended = ends(client);
+    await client.send({ hello: 1 });
+    expect((await ended.count(1))[0]).toMatchObject({ code: 3508 });
+  });
+
+  test('a message above the limit closes the connection for good', async () => {
+    const client = await connected();
+    const ended = ends(client);
+    client.publish(unique('open'), 'x'.repeat(70_000)).catch(() => undefined);
+    expect((await ended.count(1))[0]).toMatchObject({ code: 3, reason: 'message size limit' });
+  });
+
+  test('presence, joins and leaves tell who is there', async () => {
+    const [anna, bert] = [await connected(), await connected({ token: server.token('bert') })];
+    const sub = anna.subscription(unique('present')).subscribe();
+    const moves = new Seen<string>('move', (add) => {
+      sub.on('join', ({ user }) => add(`join ${user}`));
+      return sub.on('leave', ({ user }) => add(`leave ${user}`));
+    });
+    await sub.ready();
+    const other = bert.subscription(sub.channel).subscribe();
+    await other.ready();
+    await moves.count(2);
+    expect(Object.values(await sub.presence()).map(({ user }) => user).sort()).toEqual(['anna', 'bert']);
+    expect(await sub.presenceStats()).toEqual({ clients: 2, users: 2 });
+    other.unsubscribe();
+    expect(await moves.count(3)).toEqual(['join anna', 'join bert', 'leave bert']);
+  });
+
+  test('patches make the same messages as whole ones', async () => {
+    const way = await server.way();
+    const wire = watchedSocket();
+    const client = way.client({ token: server.token('anna'), websocket: wire.websocket }).connect();
+    const sub = client.subscription(unique('delta'), { delta: fossil });
+    const [heard, again] = [data(sub), subscriptions(sub)];
+    sub.subscribe();
+    await sub.ready();
+    const text = (n: number): object => ({ n, text: 'the same in all of them: ü€😀'.repeat(5) });
+    const publish = (first: number, last: number): Promise<void> =>
+      numbers(first, last).reduce((before, n) => before.then(() => server.publish(sub.channel, text(n))), Promise.resolve());
+    await publish(1, 5);
+    await heard.count(5);
+    await away(way, client, () => publish(6, 12));
+    await again.count(2);
+    await publish(13, 15);
+    await heard.count(15);
+    expect(heard.items).toEqual(numbers(1, 15).map(text));
+    expect(wire.received('"delta":true').items.length).toBeGreaterThan(5);
+  });
+
+  test('a tags filter lets through what fits', async () => {
+    const tagsFilter: TagsFilter = { key: 'kind', cmp: 'eq', val: 'wanted' };
+    const sub = (await connected()).subscription(unique('tags'), { tagsFilter }).subscribe();
+    const heard = data(sub);
+    await sub.ready();
+    await server.publish(sub.channel, 1, { kind: 'other' });
+    await server.publish(sub.channel, 2, { kind: 'wanted' });
+    expect(await heard.count(1)).toEqual([2]);
+  });
+
+  test('in cache mode only the newest message is caught up', async () => {
+    const way = await server.way();
+    const client = way.client({ token: server.token('anna') }).connect();
+    const sub = client.subscription(unique('cache')).subscribe();
+    const heard = data(sub);
+    await sub.ready();
+    await publishNumbers(server, sub.channel, 1, 1);
+    await heard.count(1);
+    await away(way, client, () => publishNumbers(server, sub.channel, 2, 6));
+    await heard.count(2);
+    await publishNumbers(server, sub.channel, 7, 7);
+    expect(await heard.count(3)).toEqual([1, 6, 7]);
+  });
+
+  test('when history has moved on, the loss is told', async () => {
+    const way = await server.way();
+    const client = way.client({ token: server.token('anna') }).connect();
+    const sub = client.subscription(unique('short')).subscribe();
+    const again = subscriptions(sub);
+    await sub.ready();
+    await away(way, client, () => publishNumbers(server, sub.channel, 1, 9));
+    expect((await again.count(2))[1]).toMatchObject({ wasRecovering: true, recovered: false, position: { offset: 9 } });
+  });
+
+  test('a channel subscribed by the token recovers as well', async () => {
+    const channel = unique();
+    const way = await server.way();
+    const client = way.client({ token: server.token('anna', { channels: [channel] }) });
+    const heard = new Seen('publication', (add) => client.on('publication', (publication) => add(publication.data)));
+    const subscribed = new Seen('subscribed', (add) => client.on('subscribed', add));
+    client.connect();
+    await subscribed.count(1);
+    await away(way, client, () => publishNumbers(server, channel, 1, 10));
+    expect((await subscribed.count(2))[1]).toMatchObject({ channel, recovered: true });
+    expect(await heard.count(10)).toEqual(numbers(1, 10));
+  });
+
+  test('data meant for one channel reaches only it, by number or by name', async () => {
+    const wire = watchedSocket();
+    const client = await connected({ websocket: wire.websocket });
+    const subs = numbers(1, 10).map(() => client.subscription(unique()).subscribe());
+    const heard = subs.map(data);
+    await Promise.all(subs.map((sub) => sub.ready()));
+    await Promise.all(subs.map((sub, index) => server.publish(sub.channel, index)));
+    await Promise.all(heard.map((record) => record.count(1)));
+    expect(heard.map(({ items }) => items)).toEqual(subs.map((_, index) => [index]));
+    expect(wire.received('"push":{"id":').items.length).toBeGreaterThan(0);
+  });
+
+  test('a restarted gateway is found again, and what it forgot is told', async () => {
+    const own = await startGateway();
+    const way = await own.way();
+    const client = way.client({ token: own.token(randomUUID()) });
+    const connecting = connects(client);
+    const sub = client.connect().subscription(unique()).subscribe();
+    const again = subscriptions(sub);
+    await sub.ready();
+    await own.publish(sub.channel, 1);
+    await own.restart();
+    await connecting.count(2);
+    expect((await again.count(2))[1]).toMatchObject({ wasRecovering: true, recovered: false });
+    await own.sweep();
+    await own.stop();
+  });
+});
