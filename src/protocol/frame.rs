@@ -9,10 +9,11 @@ use std::marker::PhantomData;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::command::Command;
 use super::publication::Publication;
-use super::reply::{Push, Reply};
+use super::reply::{Push, Reply, SubscribeResult};
 use super::{DecodeError, EncodeError, json, protobuf};
 
 /// How a connection writes its messages; settled when it opens.
@@ -69,6 +70,25 @@ impl Codec {
         }
     }
 
+    /// Encodes publications as they stand in the result of a subscribe command.
+    ///
+    /// # Errors
+    /// JSON: if a payload in them is not valid JSON.
+    pub fn encode_publications(
+        self,
+        publications: &[Publication],
+    ) -> Result<EncodedPublications, EncodeError> {
+        Ok(match self {
+            Self::Json => {
+                let list = serde_json::value::to_raw_value(publications);
+                EncodedPublications::Json(list.map_err(|_| EncodeError)?)
+            }
+            Self::Protobuf => {
+                EncodedPublications::Protobuf(protobuf::encode_publications(publications))
+            }
+        })
+    }
+
     /// The empty message: a ping from the server, a pong from a client.
     pub fn ping(self) -> Bytes {
         match self {
@@ -114,6 +134,61 @@ impl Codec {
             Self::Protobuf => Ok(protobuf::encode(message)),
         }
     }
+}
+
+/// Publications that many replies carry; see [`Codec::encode_publications`].
+#[derive(Clone, Debug)]
+pub enum EncodedPublications {
+    /// The list.
+    Json(Box<RawValue>),
+    /// The fields, each behind its key and length.
+    Protobuf(Bytes),
+}
+
+impl EncodedPublications {
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Json(_) => Codec::Json,
+            Self::Protobuf(_) => Codec::Protobuf,
+        }
+    }
+
+    /// Encodes the reply to the subscribe command `id`: `result`, which has no publications of its
+    /// own, with these.
+    ///
+    /// # Errors
+    /// JSON: if the result's data is not valid JSON.
+    pub fn encode_subscribed(
+        &self,
+        id: u32,
+        result: &SubscribeResult,
+    ) -> Result<Bytes, EncodeError> {
+        match self {
+            Self::Json(publications) => {
+                let expected = publications.get().len() + json::SMALL_MESSAGE;
+                let subscribe = JsonSubscribeResult { result, publications };
+                json::encode(&JsonSubscribed { id, subscribe }, expected)
+            }
+            Self::Protobuf(publications) => {
+                Ok(protobuf::encode_subscribed(id, result, publications))
+            }
+        }
+    }
+}
+
+/// A [`Reply`] with an id and a borrowed result.
+#[derive(Serialize)]
+struct JsonSubscribed<'a> {
+    #[serde(skip_serializing_if = "json::is_default")]
+    id: u32,
+    subscribe: JsonSubscribeResult<'a>,
+}
+
+#[derive(Serialize)]
+struct JsonSubscribeResult<'a> {
+    #[serde(flatten)]
+    result: &'a SubscribeResult,
+    publications: &'a RawValue,
 }
 
 /// A [`Reply`] with nothing but a borrowed push.

@@ -2,14 +2,19 @@
 
 use bytes::Bytes;
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
+use prost::encoding::{
+    WireType, encode_key, encode_varint, encoded_len_varint, key_len, message, uint32,
+};
 
 use super::DecodeError;
 use super::publication::Publication;
-use super::reply::Push;
+use super::reply::{Push, SubscribeResult};
 
-/// Tags of the wire, here a second time because pushes are written without building a `Reply`.
+/// Tags of the wire, here a second time because some messages are written without building a `Reply`.
+const REPLY_ID: u32 = 1;
 const REPLY_PUSH: u32 = 4;
+const REPLY_SUBSCRIBE: u32 = 6;
+const RESULT_PUBLICATIONS: u32 = 7;
 const PUSH_CHANNEL: u32 = 2;
 const PUSH_PUBLICATION: u32 = 4;
 
@@ -42,6 +47,32 @@ pub fn encode_publication(channel: &str, publication: &Publication) -> Bytes {
             buffer.extend_from_slice(channel.as_bytes());
         }
         message::encode(PUSH_PUBLICATION, publication, buffer);
+    })
+}
+
+/// Encodes publications as fields of a [`SubscribeResult`].
+pub fn encode_publications(publications: &[Publication]) -> Bytes {
+    let len = message::encoded_len_repeated(RESULT_PUBLICATIONS, publications);
+    let mut fields = Vec::with_capacity(len);
+    message::encode_repeated(RESULT_PUBLICATIONS, publications, &mut fields);
+    Bytes::from(fields)
+}
+
+/// Encodes the reply to a subscribe command: `result` with `publications` encoded before, which may
+/// follow the other fields since fields have no order.
+pub fn encode_subscribed(id: u32, result: &SubscribeResult, publications: &[u8]) -> Bytes {
+    let result_len = result.encoded_len() + publications.len();
+    let id_len = if id == 0 { 0 } else { uint32::encoded_len(REPLY_ID, &id) };
+    let len =
+        id_len + key_len(REPLY_SUBSCRIBE) + encoded_len_varint(result_len as u64) + result_len;
+    prefixed(len, |buffer| {
+        if id != 0 {
+            uint32::encode(REPLY_ID, &id, buffer);
+        }
+        encode_key(REPLY_SUBSCRIBE, WireType::LengthDelimited, buffer);
+        encode_varint(result_len as u64, buffer);
+        result.encode_raw(buffer);
+        buffer.extend_from_slice(publications);
     })
 }
 

@@ -232,6 +232,23 @@ proptest! {
     }
 
     #[test]
+    fn results_with_publications_encoded_before_are_results(
+        id in any::<u32>(),
+        result in any_message::<SubscribeResult>(),
+        publications in proptest::collection::vec(any_message::<Publication>(), 1..5),
+    ) {
+        let result = SubscribeResult { publications: Vec::new(), ..result };
+        let whole = SubscribeResult { publications: publications.clone(), ..result.clone() };
+        let reply = Reply { id, subscribe: Some(whole), ..Default::default() };
+        for codec in [Codec::Json, Codec::Protobuf] {
+            let encoded = codec.encode_publications(&publications).expect("encodes");
+            let message = encoded.encode_subscribed(id, &result).expect("encodes");
+            let decoded: Vec<_> = codec.replies(message).collect();
+            prop_assert_eq!(decoded, [Ok(reply.clone())]);
+        }
+    }
+
+    #[test]
     fn frames_are_read_back_whole(replies in proptest::collection::vec(any_message::<Reply>(), 1..5)) {
         for codec in [Codec::Json, Codec::Protobuf] {
             let messages: Vec<_> =

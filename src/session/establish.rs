@@ -4,11 +4,13 @@
 //! reply is queued, and under the same lock the buffer is delivered on top of what was read. A
 //! publication that is in both is skipped by its offset; one that is in neither cannot exist.
 
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::missed::Missed;
 use super::recovery::{self, Recovery};
 use super::refusal::Refusal;
 use super::subscription::{Active, Origin, Subscriptions};
@@ -24,6 +26,7 @@ use crate::protocol::delta;
 use crate::protocol::filter::Filter;
 use crate::protocol::publication::{ClientInfo, Publication, StreamPosition};
 use crate::protocol::reply::SubscribeResult;
+use crate::telemetry::metrics::labels::FrameType;
 
 /// What the server lets a subscription do.
 #[derive(Clone, Debug)]
@@ -60,7 +63,9 @@ pub(super) struct Wish {
 
 /// A subscription that only needs to go live. Dropped, everything done for it is undone.
 pub(super) struct Established {
-    pub result: SubscribeResult,
+    /// Without what was missed.
+    result: SubscribeResult,
+    missed: Missed,
     pending: Pending,
     start: Start,
     active: Active,
@@ -162,9 +167,9 @@ impl Session {
         };
         let found = match positioned {
             true => self.position(channel, &grant, &wish, delta).await,
-            false => Ok((SubscribeResult::default(), Start::default())),
+            false => Ok((SubscribeResult::default(), Missed::default(), Start::default())),
         };
-        let (mut result, start) = match (found, presence.as_mut()) {
+        let (mut result, missed, start) = match (found, presence.as_mut()) {
             (Ok(found), _) => found,
             (Err(refusal), None) => return Err(refusal),
             (Err(refusal), Some(presence)) => {
@@ -197,7 +202,7 @@ impl Session {
             positioned,
         };
         let info = grant.join_leave.then_some(info);
-        Ok(Established { result, pending, start, active, presence, info })
+        Ok(Established { result, missed, pending, start, active, presence, info })
     }
 
     /// Starts delivery, behind the messages that come `first`.
@@ -242,7 +247,7 @@ impl Session {
         grant: &Grant,
         wish: &Wish,
         delta: bool,
-    ) -> Result<(SubscribeResult, Start), Refusal> {
+    ) -> Result<(SubscribeResult, Missed, Start), Refusal> {
         let options = &grant.rules.options;
         let from_cache = options.force_recovery_mode == RecoveryMode::Cache;
         let automatic = from_cache && options.auto_cache_recover && wish.recover.is_none();
@@ -255,7 +260,8 @@ impl Session {
         let Some(asked) = asked else {
             let top = self.node.stream_top(channel, meta_ttl).await?;
             let position = Position { offset: top.offset, epoch: top.epoch };
-            return Ok((at(&position), Start { position, holds_base: false }));
+            let start = Start { position: position.clone(), holds_base: false };
+            return Ok((at(&position), Missed::default(), start));
         };
         let history = self.read_missed(channel, &asked, from_cache, grant, wish).await?;
         let position = Position { offset: history.top.offset, epoch: history.top.epoch.clone() };
@@ -279,11 +285,11 @@ impl Session {
         // not; a whole publication is right in both cases.
         let last = publications.last().map(|publication| publication.offset);
         let holds_base = delta && last == Some(position.offset);
-        result.publications = match delta {
-            true => as_patches(self, channel, &publications)?,
-            false => publications.iter().map(|p| p.for_client_history(channel)).collect(),
+        let missed = match delta {
+            true => Missed::Patches(as_patches(self, channel, &publications)?),
+            false => Missed::Whole(publications),
         };
-        Ok((result, Start { position, holds_base }))
+        Ok((result, missed, Start { position, holds_base }))
     }
 
     async fn read_missed(
@@ -313,14 +319,32 @@ impl Session {
 }
 
 impl Established {
+    /// The result, with what was missed.
+    pub fn take_result(&mut self) -> SubscribeResult {
+        let (result, missed) = (mem::take(&mut self.result), mem::take(&mut self.missed));
+        let publications = missed.into_publications(&self.pending.reserved().channel);
+        SubscribeResult { publications, ..result }
+    }
+
+    /// The reply to the subscribe command `id`.
+    pub fn take_reply(&mut self, session: &Session, id: u32) -> Result<Message, Disconnect> {
+        let (result, missed) = (mem::take(&mut self.result), mem::take(&mut self.missed));
+        let channel = &self.pending.reserved().channel;
+        let reply = missed.encode_reply(session.codec(), id, channel, result);
+        let reply = reply.map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
+        session.count_sent(FrameType::Subscribe, reply.len());
+        Ok(Message::new(session.codec(), &reply))
+    }
+
     /// Makes the subscription one of the session's, which from now on ends it.
-    pub fn commit(self, subscriptions: &mut Subscriptions) -> (SubscribeResult, Ready) {
+    pub fn commit(mut self, subscriptions: &mut Subscriptions) -> (SubscribeResult, Ready) {
+        let result = self.take_result();
         let reserved = self.pending.keep();
         let done = subscriptions.activate(reserved.channel.clone(), self.active);
         if let Some(mut presence) = self.presence {
             presence.kept = true;
         }
-        (self.result, Ready { reserved, start: self.start, info: self.info, done })
+        (result, Ready { reserved, start: self.start, info: self.info, done })
     }
 }
 

@@ -14,6 +14,7 @@ mod count;
 mod deadlines;
 mod dispatch;
 mod establish;
+mod missed;
 mod recovery;
 mod refusal;
 mod server_side;

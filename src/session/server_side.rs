@@ -1,7 +1,7 @@
 //! What others do to this connection: the API's verbs, and the hub's word that something is missing.
 
+use std::iter;
 use std::sync::Arc;
-use std::{iter, mem};
 
 use bytes::Bytes;
 
@@ -61,7 +61,7 @@ impl Session {
             tracing::debug!(%channel, client = %self.connection.id(), "server-side subscription failed");
             return;
         };
-        match self.encode_subscribed(&channel, mem::take(&mut established.result)) {
+        match self.encode_subscribed(&channel, established.take_result()) {
             Ok(messages) => slot.go_live(established, messages).await,
             Err(disconnect) => self.outbox().close(disconnect),
         }

@@ -34,9 +34,8 @@ pub async fn subscribe(
     let slot = session.slot(&channel);
     let grant = authorise(session, &channel, &request).await?;
     let wish = Wish::of(&request, &grant.rules, session.codec())?;
-    let established = session.establish(&channel, grant, wish, conn_info).await?;
-    let reply = Reply { id, subscribe: Some(established.result.clone()), ..Reply::default() };
-    let message = session.encode(&reply)?;
+    let mut established = session.establish(&channel, grant, wish, conn_info).await?;
+    let message = established.take_reply(session, id)?;
     slot.go_live(established, [message]).await;
     Ok(None)
 }
