@@ -67,7 +67,10 @@ pub fn render(report: &Report) -> String {
         line.extend(row.void.as_ref().map(|why| format!("void: {why}")));
         lines.push(line);
     }
-    let mut text = aligned(&lines, used.len() + 1);
+    let mut text = match rows.is_empty() {
+        true => String::new(),
+        false => aligned(&lines, used.len() + 1),
+    };
     for line in report.failures.lines() {
         let _ = writeln!(text, "failed: {line}");
     }
