@@ -20,7 +20,7 @@ const LEAD_NS: u64 = SECOND_NS / 100;
 /// Publications sent between two looks at the sockets.
 const BURST: usize = 64;
 /// When so long after the last publication nothing more came, what is missing is missing.
-const SILENCE_NS: u64 = 3 * SECOND_NS;
+const SILENCE_NS: u64 = 5 * SECOND_NS;
 /// Longest wait after the last publication.
 const PATIENCE_NS: u64 = 60 * SECOND_NS;
 
@@ -88,29 +88,34 @@ pub fn run(
     let window = from..from + nanoseconds(load.seconds);
     let mut step = Step::new(crew, load, route, run, window.clone(), ignored);
     let mut gauge = Gauge::default();
-    let (mut events, mut last_ns) = (Vec::new(), window.end);
+    let (mut events, mut heard_ns) = (Vec::new(), 0);
     loop {
         let now_ns = crew.engine.now_ns();
         gauge.look(crew, now_ns, &window, &mut step.outcome)?;
         for (number, due_ns) in std::iter::from_fn(|| schedule.take_due(now_ns)).take(BURST) {
             step.publish(crew, number, due_ns)?;
         }
-        if let Some((_, due_ns)) = schedule.peek() {
-            last_ns = due_ns.max(now_ns);
-        } else if gauge.is_done() {
-            let silent = now_ns >= last_ns + SILENCE_NS || now_ns >= window.end + PATIENCE_NS;
-            if step.outstanding == 0 || silent {
-                break;
-            }
+        let due = schedule.peek().map(|(_, due_ns)| due_ns);
+        let is_over = gauge.is_done() && due.is_none();
+        if is_over && (step.outstanding == 0 || now_ns >= window.end + PATIENCE_NS) {
+            break;
         }
-        let edge = if gauge.is_running() { window.end } else { window.start };
-        let edge = if gauge.is_done() { now_ns + SECOND_NS / 10 } else { edge };
-        let due = schedule.peek().map_or(u64::MAX, |(_, due_ns)| due_ns);
-        crew.engine.poll(due.min(edge).min(now_ns + SECOND_NS / 2), &mut events)?;
+        let edge = match (gauge.is_running(), gauge.is_done()) {
+            (_, true) => now_ns + SECOND_NS / 10,
+            (true, false) => window.end,
+            (false, false) => window.start,
+        };
+        let until_ns = due.unwrap_or(u64::MAX).min(edge).min(now_ns + SECOND_NS / 2);
+        crew.engine.poll(until_ns, &mut events)?;
         for event in &events {
-            if step.take(crew, event) {
-                last_ns = last_ns.max(now_ns);
-            }
+            step.take(crew, event);
+        }
+        // Silence is what a look at the sockets finds, however long this thread was kept from it.
+        let is_silent = events.is_empty() && now_ns >= heard_ns + SILENCE_NS;
+        if !events.is_empty() || !is_over {
+            heard_ns = crew.engine.now_ns();
+        } else if is_silent {
+            break;
         }
         if step.outcome.is_broken {
             break;

@@ -6,7 +6,7 @@ use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::procfs::{CpuTimes, ProcessUse, pss_bytes};
+use super::procfs::{CpuTimes, ProcessUse, own_wait_s, pss_bytes};
 use super::report::Row;
 use super::ticker::{Ticker, seconds};
 
@@ -41,6 +41,7 @@ pub struct Meter {
     started_ns: u64,
     machine: CpuTimes,
     own_cpu_s: f64,
+    own_wait_s: f64,
     server: Option<ProcessUse>,
 }
 
@@ -49,6 +50,7 @@ pub struct Meter {
 pub struct Usage {
     pub seconds: f64,
     pub generator_cpu: f64,
+    pub generator_wait: f64,
     pub steal: f64,
     pub other_cpu: Option<f64>,
     pub server: Option<ServerUse>,
@@ -66,6 +68,7 @@ impl Meter {
             started_ns: ticker.now_ns(),
             machine: CpuTimes::read(),
             own_cpu_s: own_cpu_s(),
+            own_wait_s: own_wait_s(),
             server: pid.map(process_use).transpose()?,
         })
     }
@@ -107,6 +110,7 @@ impl Meter {
         Ok(Usage {
             seconds: elapsed_s,
             generator_cpu: own_cpu_s / elapsed_s,
+            generator_wait: (own_wait_s() - self.own_wait_s) / elapsed_s,
             steal: steal_s / total_s,
             other_cpu,
             server,
@@ -150,6 +154,7 @@ impl Usage {
             void: self.void(),
             seconds: self.seconds,
             generator_cpu: self.generator_cpu,
+            generator_wait: self.generator_wait,
             steal: self.steal,
             other_cpu: self.other_cpu,
             server: self.server,

@@ -11,8 +11,20 @@ pub use self::values::Hidden;
 use self::values::{milliseconds, not_negative, positive, size};
 use crate::protocol::frame::Codec;
 
+/// What stands below the list of scenarios.
+const EXAMPLES: &str = "\
+Examples:
+  bobolink bench idle --connections 10000 --pid \"$(pidof bobolink)\"
+  bobolink bench fanout --subscribers 1000 --rate 50,100,200 --api-key \"$API_KEY\"
+  bobolink bench fanout --subscribers 1000 --find-max --p99 100ms --json max.json
+
+A row that measures the generator or the machine's other guests says `void` and counts for nothing.
+The exit code is 1 if anything was lost, doubled, out of order, refused or dropped. docs/bench.md says
+more.";
+
 /// Measures a server: one thread that holds thousands of connections and loads them.
 #[derive(Args, Clone, Debug, Serialize)]
+#[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
     #[command(subcommand)]
     #[serde(flatten)]

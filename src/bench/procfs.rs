@@ -112,6 +112,14 @@ pub fn pss_bytes(pid: u32) -> io::Result<u64> {
     kilobytes(&rollup, "Pss:").ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Seconds for which this thread waited for its processor while others had it; 0 where the kernel
+/// does not count that.
+pub fn own_wait_s() -> f64 {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited_ns = stat.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
+    waited_ns.unwrap_or_default() as f64 / 1e9
+}
+
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1_024)

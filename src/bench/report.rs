@@ -45,6 +45,8 @@ pub struct Row {
     pub seconds: f64,
     /// Share of one core that the generator used.
     pub generator_cpu: f64,
+    /// Share of the time in which it could have run but others had its core.
+    pub generator_wait: f64,
     /// Share of the machine's time that its host gave to others.
     pub steal: f64,
     /// Share of the machine's time that neither the server nor the generator used; only with `--pid`.

@@ -49,6 +49,7 @@ const COLUMNS: &[Column] = &[
     ("RSS MB", |row| Some(format!("{:.1}", row.server?.rss_bytes as f64 / 1e6))),
     ("PSS MB", |row| Some(format!("{:.1}", row.server?.pss_bytes as f64 / 1e6))),
     ("others", |row| Some(format!("{:.0} %", row.other_cpu? * 100.0))),
+    ("waited", |row| Some(format!("{:.0} %", row.generator_wait * 100.0))),
     ("generator", |row| Some(format!("{:.0} %", row.generator_cpu * 100.0))),
 ];
 
@@ -66,7 +67,10 @@ pub fn render(report: &Report) -> String {
         line.extend(row.void.as_ref().map(|why| format!("void: {why}")));
         lines.push(line);
     }
-    let mut text = aligned(&lines, used.len() + 1);
+    let mut text = match rows.is_empty() {
+        true => String::new(),
+        false => aligned(&lines, used.len() + 1),
+    };
     for line in report.failures.lines() {
         let _ = writeln!(text, "failed: {line}");
     }
@@ -95,4 +99,41 @@ fn aligned(lines: &[Vec<String>], columns: usize) -> String {
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::procfs::Machine;
+    use crate::bench::report::{FORMAT, Failures};
+
+    #[test]
+    fn columns_without_a_value_are_left_out_and_void_rows_say_so() {
+        let mut row = Row { label: "50 pub/s".into(), seconds: 1.0, ..Row::default() };
+        row.metrics.set("delivered_per_s", 49_999.6);
+        let void = Row { void: Some("busy".into()), label: "b".into(), ..Row::default() };
+        let void = Row { seconds: 1.0, ..void };
+        let summary = Row { label: "summary".into(), ..Row::default() };
+        let mut failures = Failures::default();
+        failures.add("client 1: gone");
+        let text = render(&Report {
+            format: FORMAT,
+            version: "0",
+            scenario: "fanout",
+            options: serde_json::Value::Null,
+            machine: Machine::default(),
+            started: String::new(),
+            elapsed_s: 1.0,
+            failures,
+            rows: vec![row, void, summary],
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[0].split_whitespace().collect::<Vec<_>>(),
+            ["delivered/s", "waited", "generator"]
+        );
+        assert!(lines[1].starts_with("50 pub/s") && lines[1].contains(" 50000 "), "{text}");
+        assert!(lines[2].ends_with("void: busy"), "{text}");
+        assert_eq!(lines[3..], ["failed: client 1: gone"]);
+    }
 }

@@ -141,12 +141,13 @@ impl<'a> Step<'a> {
         members.filter(|member| !(self.ignored)(*member)).count() as u64
     }
 
-    /// Takes an event; whether it was a delivery that was waited for.
-    pub fn take(&mut self, crew: &mut Crew, event: &Event) -> bool {
+    /// Takes an event.
+    pub fn take(&mut self, crew: &mut Crew, event: &Event) {
         match event {
             Event::Published(delivery) => {
-                let Some(member) = crew.number(delivery.peer) else { return false };
-                return self.deliver(crew, member, delivery);
+                if let Some(member) = crew.number(delivery.peer) {
+                    self.deliver(crew, member, delivery);
+                }
             }
             Event::Acknowledged { .. } => {}
             Event::Answered { outcome: Ok(_), .. } => {}
@@ -161,7 +162,7 @@ impl<'a> Step<'a> {
             other => {
                 let member = crew.number(other.peer());
                 if member.is_some_and(|member| (self.ignored)(member)) {
-                    return false;
+                    return;
                 }
                 let is_refused =
                     matches!(other, Event::Replied { reply, .. } if reply.error.is_some());
@@ -174,22 +175,21 @@ impl<'a> Step<'a> {
                 self.outcome.is_broken |= is_refused || is_alone;
             }
         }
-        false
     }
 
-    fn deliver(&mut self, crew: &mut Crew, member: usize, delivery: &Delivery) -> bool {
+    fn deliver(&mut self, crew: &mut Crew, member: usize, delivery: &Delivery) {
         let roster = self.load.roster;
         let Delivery { mark, offset, at_ns, .. } = *delivery;
         let (channel, voice) = (mark.channel as usize, mark.voice as usize);
         // What an earlier step left behind was judged by that step.
         if mark.run != self.run || (self.ignored)(member) {
-            return false;
+            return;
         }
         let is_ours = roster.channel_of(member) == channel && voice < roster.voices();
         let sequence = self.seen.get_mut(member * roster.voices() + voice).filter(|_| is_ours);
         let Some(sequence) = sequence else {
             crew.failures.add(format!("client {member}: a publication of channel {channel}"));
-            return false;
+            return;
         };
         let verdict = sequence.take(mark.sequence.into());
         self.outcome.faults.count(verdict);
@@ -210,14 +210,13 @@ impl<'a> Step<'a> {
                 .add(format!("client {member}, {name}, publication {number} of {voice}: {what}"));
         }
         if verdict == Verdict::Doubled {
-            return false;
+            return;
         }
         self.outstanding = self.outstanding.saturating_sub(1);
         if self.window.contains(&mark.due_ns) {
             self.outcome.delivered += 1;
             record(&mut self.outcome.latency, at_ns.saturating_sub(mark.due_ns));
         }
-        true
     }
 
     /// Whether an offset is the next one of this member, as far as its channel has offsets.

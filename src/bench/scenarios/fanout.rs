@@ -77,6 +77,11 @@ fn find_max(crew: &mut Crew, args: &FanoutArgs, load: impl Fn(f64) -> Load) -> R
         let mut row = outcome.row(format!("{rate:.0} pub/s"), &load);
         let held = row.void.is_none() && holds(&outcome, &row, args.p99);
         row.metrics.count("held", held.into());
+        if outcome.is_broken && best.is_none() {
+            // Not too much, but refused from the start.
+            crew.rows.push(row);
+            return Ok(());
+        }
         if !held && outcome.faults.doubled + outcome.faults.disordered == 0 {
             crew.failures = before;
         }

@@ -9,7 +9,7 @@ use super::subscription;
 use crate::bench::crew::{Crew, Halt};
 use crate::bench::event::{Delivery, Event, Peer};
 use crate::bench::http::{Requests, broadcast_body, publish_body};
-use crate::bench::meter::Meter;
+use crate::bench::meter::{Meter, Usage};
 use crate::bench::options::{Method, PublishArgs, Rate};
 use crate::bench::payload::Mark;
 use crate::bench::report::{Latency, Row, histogram, record};
@@ -20,7 +20,7 @@ use crate::bench::verify::{Faults, Sequence};
 /// Requests that may be overdue; past these the server is too far behind to measure.
 const MAX_OVERDUE: usize = 100_000;
 /// When so long after the last answer nothing more comes, it is not waited for any more.
-const SILENCE_NS: u64 = 3 * SECOND_NS;
+const SILENCE_NS: u64 = 5 * SECOND_NS;
 
 /// Runs the scenario: one row.
 ///
@@ -62,7 +62,8 @@ struct Publishing<'a> {
     outstanding: u64,
     answered: u64,
     times: Histogram<u64>,
-    row: Option<Row>,
+    meter: Option<Meter>,
+    usage: Option<Usage>,
 }
 
 impl<'a> Publishing<'a> {
@@ -91,57 +92,43 @@ impl<'a> Publishing<'a> {
             outstanding: 0,
             answered: 0,
             times: histogram(),
-            row: None,
+            meter: None,
+            usage: None,
         }
     }
 
     fn run(&mut self, crew: &mut Crew) -> Result<(), Halt> {
-        let mut meter: Option<Meter> = None;
-        let (mut events, mut heard_ns) = (Vec::new(), self.window.end);
+        let (mut events, mut heard_ns) = (Vec::new(), 0);
         loop {
             let now_ns = crew.engine.now_ns();
-            match &meter {
-                None if now_ns >= self.window.start => meter = Some(crew.meter()?),
-                Some(meter) if self.row.is_none() && now_ns >= self.window.end => {
-                    self.row = Some(self.measured(meter)?);
+            match &self.meter {
+                None if now_ns >= self.window.start => self.meter = Some(crew.meter()?),
+                Some(meter) if self.usage.is_none() && now_ns >= self.window.end => {
+                    self.usage = Some(meter.stop()?);
                 }
                 _ => {}
             }
-            if self.row.is_some() {
-                let is_idle = self.free.len() == self.peers.len() && self.overdue.is_empty();
-                let is_whole = is_idle && self.outstanding == 0;
-                if is_whole || now_ns >= heard_ns + SILENCE_NS {
-                    return Ok(());
-                }
+            let is_over = self.usage.is_some();
+            let is_idle = self.free.len() == self.peers.len() && self.overdue.is_empty();
+            if is_over && is_idle && self.outstanding == 0 {
+                return Ok(());
             }
             self.send(crew, now_ns)?;
             let until = self.until_ns(now_ns);
             crew.engine.poll(until, &mut events)?;
             for event in &events {
                 self.take(crew, event)?;
-                heard_ns = heard_ns.max(now_ns);
             }
-            let (answered, sent) = (self.answered, self.args.items_each());
-            crew.progress.show(now_ns, || format!("{} published", answered * sent));
+            // Silence is what a look at the sockets finds, however long this thread was kept from it.
+            let is_silent = events.is_empty() && now_ns >= heard_ns + SILENCE_NS;
+            if !events.is_empty() || !is_over {
+                heard_ns = crew.engine.now_ns();
+            } else if is_silent {
+                return Ok(());
+            }
+            let published = self.answered * self.args.items_each();
+            crew.progress.show(now_ns, || format!("{published} published"));
         }
-    }
-
-    fn measured(&self, meter: &Meter) -> Result<Row, Halt> {
-        let usage = meter.finish()?;
-        let label = match self.args.rate {
-            Rate::Max => format!("{} max", self.args.method.name()),
-            Rate::PerSecond(rate) => format!("{} {rate}/s", self.args.method.name()),
-        };
-        let mut row = usage.row(label);
-        let publications = (self.answered * self.args.items_each()) as f64;
-        row.metrics.set("requests_per_s", self.answered as f64 / usage.seconds);
-        row.metrics.set("publications_per_s", publications / usage.seconds);
-        if let Some(server) = usage.server {
-            row.metrics.set("cpu_us_per_publication", server.cpu_s() * 1e6 / publications);
-            row.metrics.set("user_us_per_publication", server.user_s * 1e6 / publications);
-            row.metrics.set("system_us_per_publication", server.system_s * 1e6 / publications);
-        }
-        Ok(row)
     }
 
     fn send(&mut self, crew: &mut Crew, now_ns: u64) -> Result<(), Halt> {
@@ -174,7 +161,7 @@ impl<'a> Publishing<'a> {
     }
 
     fn until_ns(&self, now_ns: u64) -> u64 {
-        let edge = match &self.row {
+        let edge = match &self.usage {
             Some(_) => now_ns + SECOND_NS / 10,
             None if now_ns < self.window.start => self.window.start,
             None => self.window.end,
@@ -244,9 +231,9 @@ impl<'a> Publishing<'a> {
                 }
                 let Some(lane) = self.peers.iter().position(|it| it == peer) else { return Ok(()) };
                 self.free.push_back(lane);
-                if self.window.contains(at_ns) {
-                    self.answered += 1;
-                    let due_ns = self.due.get(lane).copied().unwrap_or(*at_ns);
+                self.answered += u64::from(self.window.contains(at_ns));
+                let due_ns = self.due.get(lane).copied().unwrap_or(*at_ns);
+                if self.window.contains(&due_ns) {
                     record(&mut self.times, at_ns.saturating_sub(due_ns));
                 }
             }
@@ -273,10 +260,11 @@ impl<'a> Publishing<'a> {
         }
     }
 
-    fn finish(mut self, crew: &mut Crew) -> Result<Row, Halt> {
-        let Some(mut row) = self.row.take() else {
+    fn finish(self, crew: &mut Crew) -> Result<Row, Halt> {
+        let (Some(meter), Some(usage)) = (&self.meter, self.usage) else {
             return Err(Halt::Fault("the time that counts did not come to its end".to_owned()));
         };
+        let mut row = self.measured(&meter.weighed(usage)?);
         let unanswered = self.peers.len() - self.free.len();
         if unanswered > 0 {
             crew.failures.add(format!("{unanswered} requests were never answered"));
@@ -294,6 +282,23 @@ impl<'a> Publishing<'a> {
         row.metrics.count("disordered", disordered);
         row.latency = Latency::of(&self.times);
         Ok(row)
+    }
+
+    fn measured(&self, usage: &Usage) -> Row {
+        let label = match self.args.rate {
+            Rate::Max => format!("{} max", self.args.method.name()),
+            Rate::PerSecond(rate) => format!("{} {rate}/s", self.args.method.name()),
+        };
+        let mut row = usage.row(label);
+        let publications = (self.answered * self.args.items_each()) as f64;
+        row.metrics.set("requests_per_s", self.answered as f64 / usage.seconds);
+        row.metrics.set("publications_per_s", publications / usage.seconds);
+        if let Some(server) = usage.server {
+            row.metrics.set("cpu_us_per_publication", server.cpu_s() * 1e6 / publications);
+            row.metrics.set("user_us_per_publication", server.user_s * 1e6 / publications);
+            row.metrics.set("system_us_per_publication", server.system_s * 1e6 / publications);
+        }
+        row
     }
 }
 
