@@ -80,8 +80,7 @@ def verdict(series: Series, measure: Measure) -> str:
     if target is None:
         return ""
     if ratio is None:
-        needed = (OURS,) if measure.own_ratio else (OURS, PEER)
-        return NOT_RUN if any(_never_ran(series, one) for one in needed) else "no value counts"
+        return _absence(series, measure)
     tuned = None if measure.own_ratio else series.judged(measure, PEER_TUNED)
     if not _holds(ratio.median, target.must, measure):
         said = "not met"
@@ -97,10 +96,18 @@ def change(series: Series, measure: Measure) -> str:
     """Against another build of ours: whether a difference can be told from chance."""
     ratio = series.judged(measure)
     if ratio is None:
-        return NOT_RUN
-    if ratio.low is None or ratio.high is None or ratio.low <= 1.0 <= ratio.high:
+        return _absence(series, measure)
+    if ratio.low is None or ratio.high is None:
+        return "one round cannot tell"
+    if ratio.low <= 1.0 <= ratio.high:
         return "no difference seen"
     return "better" if (ratio.low > 1.0) == measure.more_is_better else "worse"
+
+
+def _absence(series: Series, measure: Measure) -> str:
+    """Why there is no ratio."""
+    needed = (OURS,) if measure.own_ratio else (OURS, PEER)
+    return NOT_RUN if any(_never_ran(series, one) for one in needed) else "no value counts"
 
 
 def _holds(ratio: float, bound: float, measure: Measure) -> bool:
@@ -220,7 +227,8 @@ def _section(series: Series) -> list[str]:
         for measure in scenario.measures
     ]
     share = ["share of the physical floor", *(_share(series, column) for column in known)]
-    rows += [share] if any(share[1:]) else []
+    delivers = any(measure.name == AT_THE_FLOOR.name for measure in scenario.measures)
+    rows += [share] if delivers and any(share[1:]) else []
     return [
         "",
         f"### {scenario.name}, {series.codec}",

@@ -70,7 +70,9 @@ class VerdictTest(unittest.TestCase):
         noisy = [round_(n, delivery(9.0 + n / 2), delivery(10.5)) for n in range(1, 6)]
         self.assertEqual(report.change(series(*noisy), CPU), "no difference seen")
         single = series(round_(1, delivery(1.0), delivery(10.0)))
-        self.assertEqual(report.change(single, CPU), "no difference seen")
+        self.assertEqual(report.change(single, CPU), "one round cannot tell")
+        void = series(round_(1, delivery(1.0, void="busy"), delivery(10.0)))
+        self.assertEqual(report.change(void, CPU), "no value counts")
 
 
 class PageTest(unittest.TestCase):
