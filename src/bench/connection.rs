@@ -215,7 +215,12 @@ impl Connection {
                     let pong: Bytes = bench.codec.ping();
                     self.send(bench.codec, &pong)?;
                 }
-                Message::Other => {
+                Message::Made if matches!(self.state, State::Joining { .. }) => {
+                    let message = Bytes::copy_from_slice(message);
+                    bench.events.push(Event::Made { peer: self.peer, message });
+                    self.joined(at_ns, &mut bench.events);
+                }
+                Message::Made | Message::Other => {
                     let reply = bench.scanner.decode(message).map_err(Ended)?;
                     self.take_reply(reply, at_ns, &mut bench.events)?;
                 }
@@ -239,24 +244,25 @@ impl Connection {
             }
             return Ok(());
         }
-        let refusal = reply.error.as_ref();
-        let refusal = refusal.map(|error| format!("{} {:?}", error.code, error.message));
-        let joining = match &mut self.state {
-            State::Joining { began_ns, replies } => {
-                if let Some(refusal) = refusal {
-                    return Err(Ended(format!("the server refused it with {refusal}")));
-                }
-                *replies = replies.saturating_sub(1);
-                Some((*began_ns, *replies))
-            }
-            _ => None,
-        };
-        events.push(Event::Replied { peer, reply: Box::new(reply), at_ns });
-        if let Some((began_ns, 0)) = joining {
-            self.state = State::Live;
-            events.push(Event::Ready { peer, took_ns: at_ns.saturating_sub(began_ns) });
+        let is_joining = matches!(self.state, State::Joining { .. });
+        if let Some(error) = reply.error.as_ref().filter(|_| is_joining) {
+            let refusal = format!("{} {:?}", error.code, error.message);
+            return Err(Ended(format!("the server refused it with {refusal}")));
         }
+        events.push(Event::Replied { peer, reply: Box::new(reply), at_ns });
+        self.joined(at_ns, events);
         Ok(())
+    }
+
+    /// One reply to the first frame fewer is to come.
+    fn joined(&mut self, at_ns: u64, events: &mut Vec<Event>) {
+        let State::Joining { began_ns, replies } = &mut self.state else { return };
+        *replies = replies.saturating_sub(1);
+        if *replies == 0 {
+            let took_ns = at_ns.saturating_sub(*began_ns);
+            self.state = State::Live;
+            events.push(Event::Ready { peer: self.peer, took_ns });
+        }
     }
 }
 

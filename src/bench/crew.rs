@@ -12,12 +12,14 @@ use super::meter::{Meter, MeterError, Usage};
 use super::options::Shared;
 use super::progress::Progress;
 use super::report::{Failures, Row, histogram, record};
+use super::scan::Scanner;
 use super::target::{Target, TargetError};
 use super::ticker::{SECOND_NS, Ticker, nanoseconds};
 use crate::auth::issue;
 use crate::protocol::EncodeError;
 use crate::protocol::command::{Command, ConnectRequest, SubscribeRequest};
 use crate::protocol::frame::Codec;
+use crate::protocol::reply::SubscribeResult;
 use crate::time::Clock;
 
 /// When for so long no connection under way gets anywhere, opening them has failed.
@@ -101,14 +103,16 @@ impl Crew {
     ) -> Result<Gathered, Halt> {
         let first = self.members.len();
         let (mut ready, mut times, mut events) = (first, histogram(), Vec::new());
+        // Signing tokens is not what is measured.
+        let greetings: Result<Vec<_>, _> =
+            (first..count).map(|number| self.greeting(number, subscriptions(number))).collect();
+        let mut greetings = greetings?.into_iter();
         let meter = self.meter()?;
         let mut stalled_ns = self.engine.now_ns() + STALLED_NS;
         while ready < count {
-            while self.members.len() < count
-                && self.members.len() - ready < self.shared.window as usize
+            while self.members.len() - ready < self.shared.window as usize
+                && let Some((greeting, replies)) = greetings.next()
             {
-                let number = self.members.len();
-                let (greeting, replies) = self.greeting(number, subscriptions(number))?;
                 let peer = self.engine.dial(greeting, replies)?;
                 self.enlist(peer);
             }
@@ -255,6 +259,15 @@ impl Crew {
             *entry = Some(self.members.len());
         }
         self.members.push(peer);
+    }
+
+    /// The result of a subscription, if that is what was [made](Event::Made).
+    ///
+    /// # Errors
+    /// What is not of the protocol.
+    pub fn subscribed(&self, message: &[u8]) -> Result<Option<SubscribeResult>, Halt> {
+        let reply = Scanner::new(self.codec()).decode(message).map_err(Halt::Fault)?;
+        Ok(reply.subscribe)
     }
 
     /// The first frame of a member, and how many replies it gets.

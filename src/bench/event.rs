@@ -1,5 +1,7 @@
 //! What the engine tells of its connections.
 
+use bytes::Bytes;
+
 use super::payload::Mark;
 use crate::protocol::reply::{Push, Reply};
 
@@ -16,6 +18,9 @@ pub enum Event {
     Ready { peer: Peer, took_ns: u64 },
     /// The server took what was published with the command of this id.
     Acknowledged { peer: Peer, id: u32 },
+    /// The server answered connect or a subscription of the first frame with this message, which is
+    /// no error. Decoding it takes longer than reading it, and can wait.
+    Made { peer: Peer, message: Bytes },
     /// Any other reply.
     Replied { peer: Peer, reply: Box<Reply>, at_ns: u64 },
     /// Anything else that the server sent of itself.
@@ -33,6 +38,7 @@ impl Event {
             Self::Published(delivery) => delivery.peer,
             Self::Ready { peer, .. }
             | Self::Acknowledged { peer, .. }
+            | Self::Made { peer, .. }
             | Self::Replied { peer, .. }
             | Self::Pushed { peer, .. }
             | Self::Answered { peer, .. }

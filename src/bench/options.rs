@@ -141,7 +141,7 @@ pub struct IdleArgs {
     /// How often all are dropped and opened again
     #[arg(long, default_value_t = 0)]
     pub churn: u32,
-    /// Seconds between closing all and the last look at the memory
+    /// Seconds between the last churn, and between closing all, and a look at the memory
     #[arg(long, default_value = "60", value_parser = not_negative)]
     pub settle: f64,
 }

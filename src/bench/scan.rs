@@ -16,9 +16,13 @@ use crate::protocol::{json, protobuf};
 /// One in so many publications is decoded in full.
 const SAMPLE: u64 = 1_000;
 const OFFSET: &[u8] = b"\"offset\":";
+/// What follows the id in replies that are no errors.
+const MADE: [&[u8]; 2] = [b",\"connect\":{", b",\"subscribe\":{"];
 /// Protobuf keys: field number times 8 plus the wire type.
 const REPLY_ID: u8 = 0x08;
 const REPLY_PUSH: u8 = 0x22;
+const REPLY_CONNECT: u8 = 0x2a;
+const REPLY_SUBSCRIBE: u8 = 0x32;
 const REPLY_PUBLISH: u8 = 0x42;
 const PUSH_PUBLICATION: u64 = 0x22;
 const PUBLICATION_DATA: u64 = 0x22;
@@ -35,6 +39,8 @@ pub enum Message {
     },
     /// The server took what was published with this command.
     Acknowledged(u32),
+    /// A connect or a subscribe command succeeded; what the result says is for whoever needs it.
+    Made,
     /// Has to be decoded.
     Other,
 }
@@ -115,6 +121,7 @@ impl Scanner {
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
             return match &rest[digits..] {
                 b",\"publish\":{}}" => Message::Acknowledged(decimal(rest) as u32),
+                behind if MADE.iter().any(|made| behind.starts_with(made)) => Message::Made,
                 _ => Message::Other,
             };
         }
@@ -156,7 +163,11 @@ fn look_at_protobuf(message: &[u8]) -> Option<Message> {
     match *key {
         REPLY_ID => {
             let id = decode_varint(&mut rest).ok()?;
-            (rest == [REPLY_PUBLISH, 0]).then_some(Message::Acknowledged(id as u32))
+            match rest {
+                [REPLY_PUBLISH, 0] => Some(Message::Acknowledged(id as u32)),
+                [REPLY_CONNECT | REPLY_SUBSCRIBE, ..] => Some(Message::Made),
+                _ => None,
+            }
         }
         REPLY_PUSH => {
             let push = delimited(&mut rest)?;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::publication::ClientInfo;
-use crate::protocol::reply::{Error, Join, PublishResult, Push};
+use crate::protocol::reply::{ConnectResult, Error, Join, PublishResult, Push, SubscribeResult};
 
 const CODECS: [Codec; 2] = [Codec::Json, Codec::Protobuf];
 
@@ -36,6 +36,23 @@ fn pings_and_confirmations_are_known() {
         let reply = Reply { id: 300, publish: Some(PublishResult {}), ..Reply::default() };
         let encoded = codec.encode_reply(&reply).unwrap();
         assert_eq!(looked(codec, &encoded), Ok(Message::Acknowledged(300)));
+    }
+}
+
+#[test]
+fn successes_of_connect_and_subscribe_are_known() {
+    for codec in CODECS {
+        let connected = ConnectResult { client: "c".into(), ..Default::default() };
+        let subscribed =
+            SubscribeResult { publications: vec![publication(1, 1)], ..Default::default() };
+        for reply in [
+            Reply { id: 1, connect: Some(connected.clone()), ..Reply::default() },
+            Reply { id: 200, subscribe: Some(subscribed.clone()), ..Reply::default() },
+            Reply { id: 2, subscribe: Some(SubscribeResult::default()), ..Reply::default() },
+        ] {
+            let encoded = codec.encode_reply(&reply).unwrap();
+            assert_eq!(looked(codec, &encoded), Ok(Message::Made), "{reply:?}");
+        }
     }
 }
 

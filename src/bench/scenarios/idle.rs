@@ -48,7 +48,7 @@ pub fn run(crew: &mut Crew, args: &IdleArgs) -> Result<(), Halt> {
     }
     if args.churn > 0 {
         let meter = crew.meter()?;
-        crew.hold(REST_S, "at rest")?;
+        crew.hold(args.settle, "after churn")?;
         let mut row = meter.finish()?.row("after churn");
         memory.set(&mut row, "bytes_per_connection_after_churn");
         all.extend(&row.metrics);

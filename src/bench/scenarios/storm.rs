@@ -34,11 +34,18 @@ pub fn run(crew: &mut Crew, args: &StormArgs) -> Result<(), Halt> {
         let channel = channel(client);
         vec![SubscribeRequest { channel, recoverable: true, ..SubscribeRequest::default() }]
     };
+    let mut made = Vec::new();
     crew.gather(count, first, |client, event| {
-        if let (Some(result), Some(client)) = (subscribed(event), clients.get_mut(client)) {
-            client.start(result);
+        if let Event::Made { message, .. } = event {
+            made.push((client, message.clone()));
         }
     })?;
+    for (client, message) in made {
+        if let (Some(result), Some(client)) = (crew.subscribed(&message)?, clients.get_mut(client))
+        {
+            client.start(&result);
+        }
+    }
     if let Some(at) = clients.iter().position(|client| !client.is_recoverable) {
         let channel = channel(at);
         return Err(Halt::Fault(format!(
@@ -110,13 +117,6 @@ impl Client {
     }
 }
 
-fn subscribed(event: &Event) -> Option<&SubscribeResult> {
-    match event {
-        Event::Replied { reply, .. } => reply.subscribe.as_ref(),
-        _ => None,
-    }
-}
-
 /// Publishes what the clients miss, in order, and waits until the server has taken all of it.
 fn publish_missed(
     crew: &mut Crew,
@@ -183,18 +183,28 @@ fn come_back(
         client.faults = Faults::default();
         requests.push(client.request(channel(number)));
     }
+    let (mut made, mut published) = (Vec::new(), Vec::new());
     let gathered = crew.gather(
         count,
         |client| requests.get(client).cloned().into_iter().collect(),
-        |number, event| {
-            let Some(client) = clients.get_mut(number) else { return };
-            if let Some(result) = subscribed(event) {
-                client.resume(result, round);
-            } else if let Event::Published(delivery) = event {
-                client.take(&delivery.mark, delivery.offset, round);
-            }
+        |number, event| match event {
+            Event::Made { message, .. } => made.push((number, message.clone())),
+            Event::Published(delivery) => published.push((number, *delivery)),
+            _ => {}
         },
     )?;
+    // Looked into when the time has been taken: that is the generator's work, not the server's.
+    for (number, message) in made {
+        if let (Some(result), Some(client)) = (crew.subscribed(&message)?, clients.get_mut(number))
+        {
+            client.resume(&result, round);
+        }
+    }
+    for (number, delivery) in published {
+        if let Some(client) = clients.get_mut(number) {
+            client.take(&delivery.mark, delivery.offset, round);
+        }
+    }
     let (mut faults, mut recovered) = (Faults::default(), 0);
     for client in clients.iter() {
         let lacking = u64::from(args.missed).saturating_sub(client.sequence.next());
