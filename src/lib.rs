@@ -25,6 +25,7 @@ pub mod config;
 pub mod channel;
 pub mod auth;
 pub mod hub;
+pub mod redis;
 pub mod broker;
 pub mod presence;
 pub mod node;
