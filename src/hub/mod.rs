@@ -10,6 +10,7 @@ mod broadcast;
 mod connections;
 mod entry;
 mod outbox;
+mod positions;
 mod signal;
 mod wheel;
 
@@ -24,6 +25,7 @@ use slab::Slab;
 pub use self::connections::{Connection, Connections, Registration};
 pub use self::entry::{Delivery, Position, Start};
 pub use self::outbox::{Drained, Outbox, Wanted};
+pub use self::positions::Voided;
 pub use self::signal::{Done, ServerSubscribe, Signal};
 pub use self::wheel::{TURN, Wheel};
 

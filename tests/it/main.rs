@@ -8,6 +8,7 @@ mod layers;
 mod memory;
 mod metrics;
 mod server_api;
+mod redis;
 mod shutdown;
 mod slow;
 mod source;
