@@ -192,14 +192,23 @@ impl RedisPresence {
         let channels: Vec<Box<str>> = part.lock().keys().cloned().collect();
         let is_asked =
             |channel: &str| shard.is_none_or(|shard| self.redis.shard(channel).number() == shard);
-        let mut answers = Vec::new();
-        for channel in channels.iter().filter(|channel| is_asked(channel)) {
-            answers.extend(self.begin_renewal(part, channel));
-            if answers.len() >= OPEN_CALLS {
-                join_all(answers.drain(..).map(Answer::wait)).await;
+        let concerned: Vec<_> = channels.iter().filter(|channel| is_asked(channel)).collect();
+        for batch in concerned.chunks(OPEN_CALLS) {
+            let begin = |channel: &str| self.begin_renewal(part, channel);
+            let answers = batch.iter().flat_map(|channel| begin(channel)).map(Answer::wait);
+            let answers = join_all(answers).await;
+            let has_lost_scripts =
+                |answer: &Result<Value, CallError>| answer.as_ref().is_err_and(is_unknown_script);
+            if answers.iter().any(has_lost_scripts) {
+                for channel in batch {
+                    let script = Script::PresenceAdd.source();
+                    let load = Command::new("SCRIPT").arg("LOAD").arg(script);
+                    // Should that fail too, the entries live on until the next turn.
+                    let _ = self.call(channel, load).await;
+                    join_all(begin(channel).into_iter().map(Answer::wait)).await;
+                }
             }
         }
-        join_all(answers.into_iter().map(Answer::wait)).await;
     }
 
     /// Under the lock, so that no removal that comes later can be sent before.

@@ -43,6 +43,17 @@ impl ClientTls {
     /// Names the key that cannot be used.
     pub fn new(tls: &Tls, section: &'static str) -> Result<Self, ClientTlsError> {
         let error = |key, problem: String| ClientTlsError { section, key, problem };
+        // A section that is off is not checked before, and an address may use it all the same.
+        for (key, pem) in [
+            ("server_ca_pem", &tls.server_ca_pem),
+            ("cert_pem", &tls.cert_pem),
+            ("key_pem", &tls.key_pem),
+        ] {
+            if pem.is_broken() {
+                let allowed = "expected PEM text, base64 of it, or the path of a PEM file";
+                return Err(error(key, allowed.into()));
+            }
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()

@@ -1,10 +1,13 @@
 //! Several gateways on one Redis are one gateway to their clients.
 
+use std::fs;
+
 use bobolink::client::Client;
 use bobolink::protocol::command::{
     Command, HistoryRequest, PresenceRequest, PresenceStatsRequest, SubscribeRequest,
 };
 use bobolink::protocol::reply::SubscribeResult;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use super::process::{RedisServer, settings_of};
 use crate::support::{SOON, Server, eventually, get};
@@ -227,6 +230,42 @@ async fn passwords_users_and_databases_are_used() {
         refused.log().wait_for(|line| line["message"] == "cannot use Redis, trying on").await;
     assert!(line["error"].as_str().is_some_and(|error| error.contains("WRONGPASS")), "{line}");
     assert!(refused.log().lines().iter().all(|line| !line.contains("hunter2")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_spoken_with_a_server_that_can_be_trusted_and_with_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let CertifiedKey { cert, signing_key } = key;
+    let [cert_path, key_path] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    fs::write(&cert_path, cert.pem()).expect("a file");
+    fs::write(&key_path, signing_key.serialize_pem()).expect("a file");
+    let [cert_path, key_path] = [cert_path, key_path].map(|path| path.display().to_string());
+    let files = ["--tls-cert-file", &cert_path, "--tls-key-file", &key_path];
+    let trust = ["--tls-ca-cert-file", &cert_path, "--tls-auth-clients", "no"];
+    let redis = RedisServer::start_with(&[files, trust].concat());
+    let address = format!(
+        "engine.type = \"redis\"\nengine.redis.address = \"rediss://localhost:{}\"\n",
+        redis.address().port()
+    );
+    let trusting = format!("{address}engine.redis.tls.server_ca_pem = \"{cert_path}\"\n");
+    let one = gateway(&trusting).await;
+    let mut ann = one.subscribed("ann", "chat:a").await;
+    let long = format!("\"{}\"", "x".repeat(60_000));
+    ann.publish("chat:a", long.clone()).await.expect("published");
+    assert_eq!(data_until(&mut ann, &long).await.len(), 1);
+
+    let other = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let other_path = folder.path().join("other.pem");
+    fs::write(&other_path, other.cert.pem()).expect("a file");
+    let path = other_path.display();
+    let doubting = format!("{address}engine.redis.tls.server_ca_pem = \"{path}\"\n");
+    let two = Server::start(&format!("{doubting}{OPEN}")).await;
+    let line = two.log().wait_for(|line| line["message"] == "cannot use Redis, trying on").await;
+    assert!(line["error"].as_str().is_some_and(|e| e.contains("certificate")), "{line}");
+
+    let careless = format!("{doubting}engine.redis.tls.insecure_skip_verify = true\n");
+    gateway(&careless).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -168,4 +168,10 @@ async fn scripts_that_redis_has_forgotten_are_brought_again() {
         assert_eq!(backend.top("a").await.0, number);
     }
     assert_eq!(backend.presence.get("a").await.expect("presence").len(), 2);
+
+    // The entries that are there are renewed as well.
+    let ends = || redis.ask(&["ZSCORE", "centrifugo.presence.expire.a", "1"]);
+    let before = ends();
+    assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "OK");
+    eventually("it is renewed", SOON, async || ends() > before).await;
 }

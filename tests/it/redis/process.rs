@@ -128,9 +128,16 @@ impl RedisServer {
         let stderr = File::create(self.folder.path().join("stderr")).expect("a file");
         let mut command = Command::new("redis-server");
         // The file of a sentinel comes first.
-        command.args(&self.options).args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(&self.options).args(["--bind", "127.0.0.1"]);
+        let has = |option: &str| self.options.iter().any(|given| given == option);
+        if has("--tls-cert-file") {
+            command.args(["--port", "0", "--tls-port"]);
+        } else {
+            command.arg("--port");
+        }
+        command.arg(self.port.to_string());
         command.arg("--dir").arg(self.folder.path());
-        if !self.options.iter().any(|option| option == "--sentinel") {
+        if !has("--sentinel") {
             command.args(["--save", "", "--appendonly", "no"]);
         }
         let mut child = command
