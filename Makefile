@@ -41,6 +41,7 @@ test: lint test-rust test-node test-browser test-python ## Check the style and r
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
+	scripts/setup redis
 	cargo test --locked --no-fail-fast
 
 .PHONY: test-node

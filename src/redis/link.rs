@@ -37,7 +37,6 @@ pub struct Link {
     ask: mpsc::Sender<Question>,
     loaded: Loaded,
     identity: Identity,
-    io_timeout: Duration,
 }
 
 /// Which history of the data a master goes on with: Redis draws another one at each promotion and
@@ -56,7 +55,7 @@ pub enum CallError {
     /// There is no connection. Nothing was sent.
     #[error("Redis is unavailable")]
     Unavailable,
-    /// The connection ended, or time ran out, before the answer came: it may or may not be done.
+    /// The connection ended before the answer came: it may or may not be done.
     #[error("Redis did not answer, so the outcome is unknown")]
     OutcomeUnknown,
     /// Redis refused.
@@ -68,7 +67,6 @@ pub enum CallError {
 #[derive(Debug)]
 pub struct Answer {
     receiver: oneshot::Receiver<Result<Value, CallError>>,
-    io_timeout: Duration,
 }
 
 #[derive(Debug)]
@@ -102,10 +100,8 @@ impl Link {
         let is_first = first.get(1).and_then(Value::str) == Some(id.as_str());
         let loaded = Loaded::of(names).ok_or(ConnectionError::Unexpected("names of scripts"))?;
         let (ask, questions) = mpsc::channel(WAITING);
-        let identity = Identity { id, is_first };
-        let io_timeout = access.io_timeout;
-        let link = Self { ask, loaded, identity: identity.clone(), io_timeout };
-        Ok((link, Driver::new(conversation, questions, identity.id, io_timeout)))
+        let driver = Driver::new(conversation, questions, id.clone(), access.io_timeout);
+        Ok((Self { ask, loaded, identity: Identity { id, is_first } }, driver))
     }
 
     pub fn identity(&self) -> &Identity {
@@ -120,7 +116,7 @@ impl Link {
         let (sender, receiver) = oneshot::channel();
         let question = Question { command, answer: sender };
         self.ask.send(question).await.map_err(|_| CallError::Unavailable)?;
-        Answer { receiver, io_timeout: self.io_timeout }.wait().await
+        Answer { receiver }.wait().await
     }
 
     /// Sends a command before this returns, so that what is sent later comes later.
@@ -131,7 +127,7 @@ impl Link {
         let (sender, receiver) = oneshot::channel();
         let question = Question { command, answer: sender };
         self.ask.try_send(question).map_err(|_| CallError::Unavailable)?;
-        Ok(Answer { receiver, io_timeout: self.io_timeout })
+        Ok(Answer { receiver })
     }
 
     /// Begins a call of a script with so many keys; they follow, then the arguments.
@@ -159,15 +155,13 @@ impl Link {
 }
 
 impl Answer {
-    /// Waits for it.
+    /// Waits for it. There is no timer for each call: a connection on which nothing is answered ends
+    /// within `io_timeout` and a second, and with it the wait.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn wait(self) -> Result<Value, CallError> {
-        match tokio::time::timeout(self.io_timeout, self.receiver).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(CallError::OutcomeUnknown),
-        }
+        self.receiver.await.unwrap_or(Err(CallError::OutcomeUnknown))
     }
 }
 

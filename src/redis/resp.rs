@@ -6,6 +6,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 const MAX_LINE: usize = 64 * 1_024;
 /// Bytes of the longest string: `proto-max-bulk-len` of Redis.
 const MAX_STRING: usize = 512 * 1_024 * 1_024;
+/// Room for the arguments of most commands, so that it need not grow with each.
+const USUAL_BYTES: usize = 512;
 /// Lists in lists; scripts and `INFO` need four.
 const MAX_DEPTH: u32 = 32;
 
@@ -47,7 +49,7 @@ pub struct Malformed(&'static str);
 
 impl Command {
     pub fn new(name: &str) -> Self {
-        Self::default().arg(name)
+        Self { args: 0, body: BytesMut::with_capacity(USUAL_BYTES) }.arg(name)
     }
 
     /// Adds an argument.
