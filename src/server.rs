@@ -1,19 +1,19 @@
-//! The composition root: config, backends, node, listeners. The only file that names every backend.
+//! The composition root: config, backends, node, listeners. It and what is below it are the only
+//! place that names every backend.
 
 mod certificates;
 mod dev;
 mod endpoints;
+mod engine;
 mod rules;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::{Broker, MemoryBroker};
 use crate::config::Config;
 use crate::hub::{self, Hub};
 use crate::lifecycle::{Lifecycle, PidFile, drain_delay};
 use crate::node::{Node, Parts};
-use crate::presence::{MemoryPresence, Presence};
 use crate::protocol::codes::Disconnect;
 use crate::telemetry::health::{Health, Phase};
 use crate::telemetry::metrics::{Metrics, NodeCounts};
@@ -22,6 +22,7 @@ use crate::transport::accept::{Listener, Serving};
 
 use self::certificates::Certificates;
 pub use self::dev::DevError;
+use self::engine::Engine;
 pub use self::rules::{RulesError, rules_of, token_settings};
 
 /// How often the broker drops what has expired.
@@ -49,6 +50,8 @@ pub enum ServerError {
     PidFile(#[from] crate::lifecycle::PidFileError),
     #[error(transparent)]
     Dev(#[from] DevError),
+    #[error(transparent)]
+    Redis(#[from] crate::redis::OptionsError),
     #[error("client.user_id_http_header: {0:?} is not a header name")]
     UserHeader(String),
     #[error("cannot listen for signals: {0}")]
@@ -75,7 +78,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     let lifecycle = Lifecycle::new();
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let health = Arc::new(Health::new());
-    let node = node_of(&config, clock, &lifecycle)?;
+    let (node, engine) = node_of(&config, clock, &lifecycle)?;
     let routes =
         endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
 
@@ -94,8 +97,17 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     let tls = certificates.external.clone();
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
-    // Before it is said that the port listens, for those who wait for that.
-    health.enter(Phase::Ready);
+    engine.start(&lifecycle);
+    if engine.is_here() {
+        // Before it is said that the port listens, for those who wait for that.
+        health.enter(Phase::Ready);
+    } else {
+        let (health, soft) = (Arc::clone(&health), lifecycle.soft.clone());
+        tokio::spawn(soft.run_until_cancelled_owned(async move {
+            engine.reached().await;
+            health.enter(Phase::Ready);
+        }));
+    }
     lifecycle.tracker.spawn(listener.serve(serving));
 
     lifecycle.soft.cancelled().await;
@@ -113,21 +125,26 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 /// What would keep the server from starting: keys, certificates and paths that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let (health, lifecycle) = (Arc::new(Health::new()), Lifecycle::new());
-    let node = node_of(config, Clock::real(), &lifecycle)?;
+    let (node, _) = node_of(config, Clock::real(), &lifecycle)?;
     let has_internal = config.http_server.internal().is_some();
     endpoints::routes(config, &node, &health, &lifecycle, has_internal, None)?;
     Certificates::load(config)?;
     Ok(())
 }
 
-fn node_of(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<Node>, ServerError> {
+fn node_of(
+    config: &Config,
+    clock: Clock,
+    lifecycle: &Lifecycle,
+) -> Result<(Arc<Node>, Engine), ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));
+    let engine = Engine::new(config, &hub, &clock)?;
     let node = Node::new(Parts {
         name: node_name(config),
-        hub: Arc::clone(&hub),
-        broker: Broker::Memory(MemoryBroker::new(hub, clock.clone())),
-        presence: Presence::Memory(MemoryPresence::default()),
+        broker: engine.broker(&hub, &clock),
+        presence: engine.presence(),
+        hub,
         clock,
         client: config.client.clone(),
         rules: rules_of(config)?,
@@ -145,7 +162,7 @@ fn node_of(config: &Config, clock: Clock, lifecycle: &Lifecycle) -> Result<Arc<N
             nodes: 1,
         }
     });
-    Ok(node)
+    Ok((node, engine))
 }
 
 fn node_name(config: &Config) -> String {

@@ -4,6 +4,7 @@
 //! the memory broker is the test double of the others.
 
 mod memory;
+mod redis;
 mod stream;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 
 pub use self::memory::MemoryBroker;
+pub use self::redis::{Receiver, RedisBroker};
 pub use self::stream::{History, Range, Stream, StreamTop};
 
 use crate::protocol::publication::{ClientInfo, Publication};
@@ -20,7 +22,9 @@ use crate::protocol::publication::{ClientInfo, Publication};
 pub enum Broker {
     /// Everything in this process; lost with it.
     Memory(MemoryBroker),
-    /// The same, but every call gives way to others before and after, as one over a network does.
+    /// In Redis, together with all nodes that use the same one.
+    Redis(Arc<RedisBroker>),
+    /// As in memory, but every call gives way to others before and after, as one over a network does.
     #[cfg(test)]
     Yielding(MemoryBroker),
 }
@@ -81,6 +85,12 @@ pub enum BrokerError {
     /// What was asked cannot be meant.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// Nothing was done.
+    #[error("the broker is unavailable, try again")]
+    Unavailable,
+    /// It may be done or not.
+    #[error("the broker did not answer: done or not, try again with the same idempotency key")]
+    OutcomeUnknown,
 }
 
 impl Broker {
@@ -93,6 +103,7 @@ impl Broker {
     ) -> Result<Published, BrokerError> {
         match self {
             Self::Memory(broker) => Ok(broker.publish(channel, publication, options)),
+            Self::Redis(broker) => broker.publish(channel, publication, options).await,
             #[cfg(test)]
             Self::Yielding(broker) => {
                 Ok(yielding(|| broker.publish(channel, publication, options)).await)
@@ -104,6 +115,7 @@ impl Broker {
     pub async fn publish_join(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.publish_join(channel, info),
+            Self::Redis(broker) => broker.publish_join(channel, info).await?,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.publish_join(channel, info)).await,
         }
@@ -114,6 +126,7 @@ impl Broker {
     pub async fn publish_leave(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.publish_leave(channel, info),
+            Self::Redis(broker) => broker.publish_leave(channel, info).await?,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.publish_leave(channel, info)).await,
         }
@@ -129,6 +142,7 @@ impl Broker {
     ) -> Result<History, BrokerError> {
         match self {
             Self::Memory(broker) => broker.history(channel, range, meta_ttl),
+            Self::Redis(broker) => broker.history(channel, range, meta_ttl).await,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.history(channel, range, meta_ttl)).await,
         }
@@ -138,6 +152,7 @@ impl Broker {
     pub async fn remove_history(&self, channel: &str) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.remove_history(channel),
+            Self::Redis(broker) => broker.remove_history(channel).await?,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.remove_history(channel)).await,
         }
@@ -145,9 +160,10 @@ impl Broker {
     }
 
     /// Makes this node receive the channel's publications; called before the position is read.
-    pub async fn subscribe(&self, _channel: &str) -> Result<(), BrokerError> {
+    pub async fn subscribe(&self, channel: &str) -> Result<(), BrokerError> {
         match self {
             Self::Memory(_) => Ok(()),
+            Self::Redis(broker) => broker.subscribe(channel).await,
             #[cfg(test)]
             Self::Yielding(_) => {
                 yielding(|| ()).await;
@@ -156,10 +172,25 @@ impl Broker {
         }
     }
 
+    /// The channel has lost its last subscriber on this node.
+    pub fn unsubscribe(&self, channel: &str) {
+        if let Self::Redis(broker) = self {
+            broker.unsubscribe(channel);
+        }
+    }
+
+    /// Whether a client's position without an epoch matches whatever epoch there is. Where epochs
+    /// change when publications may be lost, it must not.
+    pub fn trusts_unnamed_epochs(&self) -> bool {
+        !matches!(self, Self::Redis(_))
+    }
+
     /// Drops what has expired; called about once a second.
     pub fn sweep(&self) {
         match self {
             Self::Memory(broker) => broker.sweep(),
+            // Redis does so itself.
+            Self::Redis(_) => {}
             #[cfg(test)]
             Self::Yielding(broker) => broker.sweep(),
         }

@@ -1,13 +1,13 @@
 //! Where streams and presence are kept.
 
+use super::redis::Redis;
 use super::setting::{choice, section};
-use super::values::Later;
 
 section! {
     /// The engine serves broker and presence alike.
     pub struct Engine {
         pub r#type: EngineType,
-        pub redis: Later,
+        pub redis: Redis,
     }
 }
 
@@ -17,7 +17,7 @@ choice! {
         /// In this process; lost when it ends, and not shared with other nodes.
         #[default]
         Memory = "memory",
+        /// In Redis, shared by all nodes that use the same one.
         Redis = "redis",
-        Nats = "nats",
     }
 }

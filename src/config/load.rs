@@ -347,7 +347,7 @@ pub mod tests {
                 "channel.namespaces: expected a list of tables (in a variable: as JSON) (variable CENTRIFUGO_CHANNEL_NAMESPACES)",
                 "health.enabled: \"yes\" is not allowed, expected true or false (variable BOBOLINK_HEALTH_ENABLED)",
                 "websocket.message_size_limit: \"64 kilos\" is not allowed, expected a number of bytes, or text such as \"64KiB\" (variable BOBOLINK_WEBSOCKET_MESSAGE_SIZE_LIMIT)",
-                "engine.type: \"disk\" is not allowed, expected one of \"memory\", \"redis\", \"nats\" (flag --engine.type)",
+                "engine.type: \"disk\" is not allowed, expected one of \"memory\", \"redis\" (flag --engine.type)",
             ]
         );
     }

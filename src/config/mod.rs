@@ -21,6 +21,7 @@ pub mod secrets;
 pub mod http_server;
 pub mod tls;
 pub mod log;
+pub mod redis;
 pub mod engine;
 pub mod client;
 pub mod token;

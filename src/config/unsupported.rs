@@ -26,7 +26,10 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     row("http_server.tls_autocert.enabled", "certificates fetched by the server"),
     row("http_server.http3.enabled", "HTTP/3"),
     row("http_server.h2c_external", "HTTP/2 without TLS"),
-    kind("engine.type", "engines other than memory", "memory"),
+    row("engine.redis.cluster_address", "Redis Cluster"),
+    row("engine.redis.replica_client.enabled", "reading from replicas of Redis"),
+    row("engine.redis.history_use_lists", "history in lists of Redis"),
+    row("engine.redis.presence_hash_field_ttl", "presence entries that Redis lets expire"),
     row("broker.enabled", "a broker apart from the engine"),
     row("presence_manager.enabled", "a presence manager apart from the engine"),
     kind("map_broker.type", "maps", "memory"),
@@ -142,7 +145,7 @@ mod tests {
                 let word = if key.starts_with("channel") { "map" } else { "redis" };
                 format!("{word:?}")
             }
-            key if key.ends_with("prefix") => "\"x:\"".to_owned(),
+            key if key.ends_with("prefix") || key.ends_with("address") => "\"x:\"".to_owned(),
             _ => "true".to_owned(),
         };
         row.key.replace("<options>", "without_namespace").rsplit('.').fold(value, |inner, key| {
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn present_and_off_is_fine() {
-        let text = r#"{"engine": {"type": "memory", "redis": {"address": "x", "any": [1]}},
+        let text = r#"{"engine": {"type": "memory", "redis": {"address": "x", "cluster_address": []}},
             "grpc_api": {"enabled": false, "port": 1}, "proxies": [],
             "consumers": [{"name": "c", "enabled": false, "type": "kafka", "kafka": {"brokers": []}}],
             "client": {"proxy": {"connect": {"enabled": false, "endpoint": "http://x"}}},

@@ -6,12 +6,13 @@ use std::time::Duration;
 use globset::GlobBuilder;
 use regex::Regex;
 
+use super::engine::EngineType;
 use super::report::Report;
 use super::setting::join;
 use super::tls::Tls;
 use super::token::Token;
 use super::values::item_path;
-use super::{ChannelOptions, Config};
+use super::{ChannelOptions, Config, redis};
 
 /// Reports everything in `config` that does not go together.
 pub fn check(config: &Config, report: &mut Report<'_>) {
@@ -30,6 +31,9 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     if !matches(r"^[a-zA-Z_][a-zA-Z0-9_]*$", &config.prometheus.prefix) {
         let message = "must be letters, digits and _, and not start with a digit";
         report.fault(&["prometheus.prefix"], message);
+    }
+    if config.engine.r#type == EngineType::Redis {
+        redis::check(&config.engine.redis, config.client.presence_update_interval, report);
     }
     advise(config, report);
 }
@@ -65,7 +69,8 @@ fn check_tls(tls: &Tls, at: &str, report: &mut Report<'_>) {
     }
 }
 
-const PEM_ALLOWED: &str = "expected PEM text, base64 of it, or the path of a readable PEM file";
+pub(super) const PEM_ALLOWED: &str =
+    "expected PEM text, base64 of it, or the path of a readable PEM file";
 
 fn check_paths(config: &Config, report: &mut Report<'_>) {
     let endpoints = [

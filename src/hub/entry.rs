@@ -101,7 +101,12 @@ impl Entry {
         self.position = start.position;
         self.holds_base = start.holds_base;
         self.confirmed_ms = now_ms;
-        let Phase::Buffering(waiting) = mem::replace(&mut self.phase, Phase::Live) else { return };
+        let waiting = match mem::replace(&mut self.phase, Phase::Live) {
+            Phase::Buffering(waiting) => waiting,
+            Phase::Live => return,
+            // What was read for it came into doubt before it was here.
+            Phase::Lost => return self.lose(channel),
+        };
         if waiting.len() >= MAX_BUFFERED {
             self.lose(channel);
         }
@@ -149,6 +154,16 @@ impl Entry {
 
     pub fn confirmed(&mut self, now_ms: i64) {
         self.confirmed_ms = now_ms;
+    }
+
+    /// Ends delivery if it goes by a position. Returns what the session is to be told, unless it knows
+    /// already or learns it when it goes live.
+    pub fn void(&mut self, channel: &Channel) -> Option<Signal> {
+        if !self.delivery.positioned {
+            return None;
+        }
+        let Phase::Live = mem::replace(&mut self.phase, Phase::Lost) else { return None };
+        Some(Signal::PositionLost { channel: channel.clone(), key: self.key })
     }
 
     /// Compares a publication with the position, and moves the position on.

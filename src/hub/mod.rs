@@ -12,6 +12,7 @@ mod delay;
 mod entry;
 mod message;
 mod outbox;
+mod positions;
 mod signal;
 mod wheel;
 
@@ -28,6 +29,7 @@ pub use self::delay::{WriteDelay, WriteDelays};
 pub use self::entry::{Delivery, Position, Start};
 pub use self::message::{Compression, Message};
 pub use self::outbox::{Drained, Outbox, Wanted};
+pub use self::positions::Voided;
 pub use self::signal::{Done, ServerSubscribe, Signal};
 pub use self::wheel::{TURN, Wheel};
 

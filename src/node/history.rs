@@ -50,6 +50,10 @@ impl Node {
         let action =
             if range.reverse { Action::HistoryRecoverCache } else { Action::HistoryRecover };
         self.metrics.node.actions.with(action).inc();
+        let is_unnamed = |since: &StreamPosition| since.epoch.is_empty() && since.offset > 0;
+        if range.since.as_ref().is_some_and(is_unnamed) && !self.broker.trusts_unnamed_epochs() {
+            return Err(Error::UnrecoverablePosition);
+        }
         Ok(self.broker.history(channel, range, meta_ttl).await?)
     }
 

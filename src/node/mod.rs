@@ -106,6 +106,8 @@ impl From<BrokerError> for Error {
         match error {
             BrokerError::UnrecoverablePosition => Self::UnrecoverablePosition,
             BrokerError::BadRequest(what) => Self::BadRequest(what),
+            BrokerError::Unavailable => Self::Internal("the broker is unavailable, try again"),
+            BrokerError::OutcomeUnknown => Self::Internal("the broker did not answer: done or not"),
         }
     }
 }

@@ -42,7 +42,9 @@ impl Node {
     /// Ends a subscription.
     pub fn unsubscribe(&self, channel: &Channel, key: SubscriptionKey) {
         self.metrics.node.actions.with(Action::RemoveSubscription).inc();
-        self.hub.unsubscribe(channel, key);
+        if self.hub.unsubscribe(channel, key) {
+            self.broker.unsubscribe(channel);
+        }
     }
 }
 

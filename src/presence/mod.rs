@@ -1,10 +1,13 @@
 //! Who is in a channel.
 
 mod memory;
+mod redis;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use self::memory::MemoryPresence;
+pub use self::redis::RedisPresence;
 
 use crate::protocol::publication::ClientInfo;
 
@@ -12,7 +15,9 @@ use crate::protocol::publication::ClientInfo;
 pub enum Presence {
     /// In this process, without expiry: a connection that ends removes itself.
     Memory(MemoryPresence),
-    /// The same, but every call gives way to others before and after, as one over a network does.
+    /// In Redis, together with all nodes that use the same one.
+    Redis(Arc<RedisPresence>),
+    /// As in memory, but every call gives way to others before and after, as one over a network does.
     #[cfg(test)]
     Yielding(MemoryPresence),
 }
@@ -31,10 +36,11 @@ pub struct PresenceCounts {
 pub struct PresenceError;
 
 impl Presence {
-    /// Adds a client, or renews what is known of it.
+    /// Adds a client, or renews what is known of it. After an error it is to be removed.
     pub async fn add(&self, channel: &str, info: ClientInfo) -> Result<(), PresenceError> {
         match self {
             Self::Memory(presence) => presence.add(channel, info),
+            Self::Redis(presence) => presence.add(channel, info).await?,
             #[cfg(test)]
             Self::Yielding(presence) => yielding(|| presence.add(channel, info)).await,
         }
@@ -45,6 +51,7 @@ impl Presence {
     pub async fn remove(&self, channel: &str, client: &str) -> Result<(), PresenceError> {
         match self {
             Self::Memory(presence) => presence.remove(channel, client),
+            Self::Redis(presence) => presence.remove(channel, client).await?,
             #[cfg(test)]
             Self::Yielding(presence) => yielding(|| presence.remove(channel, client)).await,
         }
@@ -55,6 +62,7 @@ impl Presence {
     pub async fn get(&self, channel: &str) -> Result<BTreeMap<String, ClientInfo>, PresenceError> {
         match self {
             Self::Memory(presence) => Ok(presence.get(channel)),
+            Self::Redis(presence) => presence.get(channel).await,
             #[cfg(test)]
             Self::Yielding(presence) => Ok(yielding(|| presence.get(channel)).await),
         }
@@ -64,6 +72,7 @@ impl Presence {
     pub async fn counts(&self, channel: &str) -> Result<PresenceCounts, PresenceError> {
         match self {
             Self::Memory(presence) => Ok(presence.counts(channel)),
+            Self::Redis(presence) => presence.counts(channel).await,
             #[cfg(test)]
             Self::Yielding(presence) => Ok(yielding(|| presence.counts(channel)).await),
         }

@@ -263,12 +263,13 @@ impl Session {
             let start = Start { position: position.clone(), holds_base: false };
             return Ok((at(&position), Missed::default(), start));
         };
-        let history = self.read_missed(channel, &asked, from_cache, grant, wish).await?;
+        let (history, is_same) = self.read_missed(channel, &asked, from_cache, grant, wish).await?;
         let position = Position { offset: history.top.offset, epoch: history.top.epoch.clone() };
         let filter = wish.filter.as_deref();
         let Recovery { recovered, publications } = match from_cache {
             true => recovery::from_cache(&asked, history, filter),
-            false => recovery::from_stream(&asked, history, filter),
+            false if is_same => recovery::from_stream(&asked, history, filter),
+            false => Recovery::default(),
         };
         self.count_recovery(recovered, publications.len());
         if !recovered && wish.reject_unrecovered {
@@ -292,6 +293,7 @@ impl Session {
         Ok((result, missed, Start { position, holds_base }))
     }
 
+    /// What came since `asked`, and whether that is a position of the stream at all.
     async fn read_missed(
         &self,
         channel: &Channel,
@@ -299,7 +301,7 @@ impl Session {
         from_cache: bool,
         grant: &Grant,
         wish: &Wish,
-    ) -> Result<History, Refusal> {
+    ) -> Result<(History, bool), Refusal> {
         let most = self.node.client.recovery_max_publication_limit as usize;
         let range = if from_cache {
             let looked_through = if wish.filter.is_some() { most } else { 1 };
@@ -311,9 +313,9 @@ impl Session {
         match self.node.missed(channel, &range, meta_ttl).await {
             Err(node::Error::UnrecoverablePosition) => {
                 let top = self.node.stream_top(channel, meta_ttl).await?;
-                Ok(History { publications: Vec::new(), top })
+                Ok((History { publications: Vec::new(), top }, false))
             }
-            read => Ok(read?),
+            read => Ok((read?, true)),
         }
     }
 }

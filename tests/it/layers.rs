@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["session"],
     &["node"],
     &["broker", "presence"],
-    &["hub"],
+    &["hub", "redis"],
     &["auth", "channel"],
     &["config"],
     &["protocol", "websocket"],

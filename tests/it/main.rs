@@ -11,6 +11,7 @@ mod memory;
 mod metrics;
 mod results;
 mod server_api;
+mod redis;
 mod shutdown;
 mod slow;
 mod source;

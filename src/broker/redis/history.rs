@@ -1,0 +1,140 @@
+//! Reading streams.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use prost::Message;
+
+use super::{EPOCH_LETTERS, RedisBroker, digits, flag};
+use crate::broker::{BrokerError, History, Range, StreamTop};
+use crate::protocol::publication::Publication;
+use crate::redis::{CallError, Redis, Script, Value};
+use crate::time::random_letters;
+
+/// What is read, without the epoch that is expected there: equal questions have one answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    channel: CompactString,
+    limit: Option<usize>,
+    since: Option<u64>,
+    reverse: bool,
+    meta_ttl: Duration,
+}
+
+impl RedisBroker {
+    pub(in crate::broker) async fn history(
+        self: &Arc<Self>,
+        channel: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        let since = range.since.as_ref();
+        if range.reverse && since.is_some_and(|since| since.offset == 0) {
+            return Err(BrokerError::BadRequest("nothing lies before offset 0"));
+        }
+        let question = Question {
+            channel: channel.into(),
+            limit: range.limit,
+            since: since.map(|since| since.offset),
+            reverse: range.reverse,
+            meta_ttl,
+        };
+        let (broker, asked) = (Arc::clone(self), question.clone());
+        let read = move || {
+            let (broker, question) = (Arc::clone(&broker), asked.clone());
+            async move { broker.read(&question).await }
+        };
+        let answer = self.reads.join(question, read).await;
+        let history = answer.ok_or(BrokerError::OutcomeUnknown)??;
+        let is_other = since.is_some_and(|s| !s.epoch.is_empty() && *s.epoch != *history.top.epoch);
+        if is_other { Err(BrokerError::UnrecoverablePosition) } else { Ok(history) }
+    }
+
+    async fn read(&self, question: &Question) -> Result<History, BrokerError> {
+        let attachment = self.attachment(&question.channel)?;
+        let answer = ask(&self.redis, &attachment.link, question).await;
+        let answer = answer.map_err(|error| self.failed(&error))?;
+        history_of(&answer).ok_or_else(|| self.nonsense("history"))
+    }
+}
+
+async fn ask(
+    redis: &Redis,
+    link: &crate::redis::Link,
+    question: &Question,
+) -> Result<Value, CallError> {
+    let keys = redis.keys();
+    let (stream, meta) = (keys.stream(&question.channel), keys.stream_meta(&question.channel));
+    let first = match (question.since, question.reverse) {
+        (None, _) => CompactString::default(),
+        (Some(offset), false) => digits(offset.saturating_add(1)),
+        (Some(offset), true) => digits(offset.saturating_sub(1)),
+    };
+    // All of them is 0 to the script.
+    let limit = digits(question.limit.map_or(0, |limit| limit as u64));
+    let meta_ttl = digits(question.meta_ttl.as_secs());
+    let epoch = random_letters(EPOCH_LETTERS);
+    let identity = link.identity();
+    let args: [&[u8]; 10] = [
+        stream.as_bytes(),
+        meta.as_bytes(),
+        flag(question.limit != Some(0)),
+        first.as_bytes(),
+        limit.as_bytes(),
+        flag(question.reverse),
+        meta_ttl.as_bytes(),
+        epoch.as_bytes(),
+        identity.id.as_bytes(),
+        flag(identity.is_first),
+    ];
+    link.run(Script::History, 2, &args).await
+}
+
+/// From the answer of the script. An entry that cannot be read spoils all of it, since without it
+/// the rest would look whole.
+fn history_of(answer: &Value) -> Option<History> {
+    let [offset, epoch, entries] = answer.list()? else { return None };
+    let top = StreamTop { offset: offset.number()?, epoch: epoch.str()?.into() };
+    let publications = entries.list()?.iter().map(publication_of).collect::<Option<_>>()?;
+    Some(History { publications, top })
+}
+
+fn publication_of(entry: &Value) -> Option<Arc<Publication>> {
+    let [id, fields] = entry.list()? else { return None };
+    let (offset, _) = id.str()?.split_once('-')?;
+    let data = fields.list()?.chunks_exact(2).find_map(|pair| match pair {
+        [key, value] if key.str() == Some("d") => value.text(),
+        _ => None,
+    })?;
+    let mut publication = Publication::decode(Bytes::clone(data)).ok()?;
+    publication.offset = offset.parse().ok()?;
+    publication.delta = false;
+    Some(Arc::new(publication))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: impl Into<Bytes>) -> Value {
+        Value::Text(text.into())
+    }
+
+    fn entry(id: &'static str, data: Vec<u8>) -> Value {
+        Value::List(vec![text(id), Value::List(vec![text("d"), text(data)])])
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_read_spoils_the_answer() {
+        let good = Publication { data: "x".into(), ..Publication::default() }.encode_to_vec();
+        let answer = |entries| Value::List(vec![text("2"), text("e"), Value::List(entries)]);
+        let history = history_of(&answer(vec![entry("1-0", good.clone())])).expect("readable");
+        assert_eq!(history.publications[0].offset, 1);
+        assert_eq!(history.top, StreamTop { offset: 2, epoch: "e".into() });
+        let spoilt = answer(vec![entry("1-0", good.clone()), entry("2-0", vec![0xff])]);
+        assert!(history_of(&spoilt).is_none());
+        assert!(history_of(&answer(vec![entry("x", good)])).is_none());
+    }
+}

@@ -1,0 +1,215 @@
+//! The broker over Redis: every node that uses the same one has the same streams and subscribers.
+//!
+//! Keys, scripts and messages are Centrifugo's, so that nodes of both can share a Redis. Ours is the
+//! field `f` of a stream's meta: the identity of the master under which its epoch holds. A script
+//! that finds another one there draws a new epoch, since publications may be missing that were
+//! answered for; so nobody who was told of them is told later that nothing is missing.
+
+mod envelope;
+mod flights;
+mod history;
+mod receive;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use compact_str::CompactString;
+use prost::Message;
+
+pub use self::receive::Receiver;
+
+use self::envelope::Incoming;
+use self::flights::Flights;
+use self::history::Question;
+use super::{
+    BrokerError, History, HistoryOptions, IDEMPOTENCY_TTL, PublishOptions, Published, Suppressed,
+};
+use crate::protocol::publication::{ClientInfo, Publication};
+use crate::redis::{CallError, Command, Redis, Script, Value};
+use crate::time::{Clock, random_letters};
+
+/// Letters of an epoch: Centrifugo's number.
+const EPOCH_LETTERS: usize = 8;
+/// Milliseconds between two lines of the log about refused calls.
+const COMPLAIN_EVERY: i64 = 1_000;
+
+/// See the [module](self).
+pub struct RedisBroker {
+    redis: Arc<Redis>,
+    clock: Clock,
+    reads: Flights<Question, Result<History, BrokerError>>,
+    /// Unix milliseconds at which the log last heard of a refused call.
+    complained: AtomicI64,
+}
+
+impl RedisBroker {
+    /// A broker over connections that somebody starts and, through a [`Receiver`], listens to.
+    pub fn new(redis: Arc<Redis>, clock: Clock) -> Self {
+        Self { redis, clock, reads: Flights::default(), complained: AtomicI64::new(0) }
+    }
+
+    pub(super) async fn publish(
+        &self,
+        channel: &str,
+        mut publication: Publication,
+        options: &PublishOptions,
+    ) -> Result<Published, BrokerError> {
+        publication.time = self.clock.unix_millis();
+        let encoded = publication.encode_to_vec();
+        match &options.history {
+            Some(history) => self.append(channel, &encoded, options, history).await,
+            None if options.idempotency_key.is_empty() => {
+                self.tell(channel, &encoded).await.map(|()| Published::default())
+            }
+            None => self.tell_once(channel, &encoded, options).await,
+        }
+    }
+
+    pub(super) async fn publish_join(
+        &self,
+        channel: &str,
+        info: &ClientInfo,
+    ) -> Result<(), BrokerError> {
+        self.tell(channel, &Incoming::join(info)).await
+    }
+
+    pub(super) async fn publish_leave(
+        &self,
+        channel: &str,
+        info: &ClientInfo,
+    ) -> Result<(), BrokerError> {
+        self.tell(channel, &Incoming::leave(info)).await
+    }
+
+    pub(super) async fn remove_history(&self, channel: &str) -> Result<(), BrokerError> {
+        let stream = self.redis.keys().stream(channel);
+        self.call(channel, Command::new("DEL").arg(stream)).await.map(drop)
+    }
+
+    pub(super) async fn subscribe(&self, channel: &str) -> Result<(), BrokerError> {
+        let name = self.redis.keys().messages(channel);
+        self.redis.shard(channel).hear(&name).await.map_err(|error| self.failed(&error))
+    }
+
+    pub(super) fn unsubscribe(&self, channel: &str) {
+        self.redis.shard(channel).leave_soon(&self.redis.keys().messages(channel));
+    }
+
+    async fn append(
+        &self,
+        channel: &str,
+        encoded: &[u8],
+        options: &PublishOptions,
+        history: &HistoryOptions,
+    ) -> Result<Published, BrokerError> {
+        let attachment = self.attachment(channel)?;
+        let (keys, identity) = (self.redis.keys(), attachment.link.identity());
+        let version_epoch = options.version_epoch.as_bytes();
+        let mut names = vec![keys.stream(channel), keys.stream_meta(channel)];
+        if !options.idempotency_key.is_empty() {
+            names.push(keys.result(channel, &options.idempotency_key));
+        }
+        let count = names.len() as u64;
+        let size = digits(history.size as u64);
+        let ttl = digits(history.ttl.as_secs().max(1));
+        let meta_ttl = digits(history.meta_ttl.as_secs());
+        let result_ttl = digits(IDEMPOTENCY_TTL.as_secs());
+        let version = digits(options.version);
+        let messages = keys.messages(channel);
+        let epoch = random_letters(EPOCH_LETTERS);
+        let mut args: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+        args.extend([
+            encoded,
+            size.as_bytes(),
+            ttl.as_bytes(),
+            messages.as_bytes(),
+            meta_ttl.as_bytes(),
+            epoch.as_bytes(),
+            result_ttl.as_bytes(),
+            flag(options.delta),
+            version.as_bytes(),
+            version_epoch,
+            identity.id.as_bytes(),
+            flag(identity.is_first),
+        ]);
+        let answer = attachment.link.run(Script::PublishStream, count, &args).await;
+        let answer = answer.map_err(|error| self.failed(&error))?;
+        published(&answer).ok_or_else(|| self.nonsense("publish"))
+    }
+
+    async fn tell_once(
+        &self,
+        channel: &str,
+        encoded: &[u8],
+        options: &PublishOptions,
+    ) -> Result<Published, BrokerError> {
+        let attachment = self.attachment(channel)?;
+        let keys = self.redis.keys();
+        let result = keys.result(channel, &options.idempotency_key);
+        let (messages, ttl) = (keys.messages(channel), digits(IDEMPOTENCY_TTL.as_secs()));
+        let args = [result.as_bytes(), encoded, messages.as_bytes(), ttl.as_bytes()];
+        let answer = attachment.link.run(Script::PublishOnce, 1, &args).await;
+        let answer = answer.map_err(|error| self.failed(&error))?;
+        published(&answer).ok_or_else(|| self.nonsense("publish"))
+    }
+
+    async fn tell(&self, channel: &str, message: &[u8]) -> Result<(), BrokerError> {
+        let name = self.redis.keys().messages(channel);
+        self.call(channel, Command::new("PUBLISH").arg(name).arg(message)).await.map(drop)
+    }
+
+    async fn call(&self, channel: &str, command: Command) -> Result<Value, BrokerError> {
+        let attachment = self.attachment(channel)?;
+        attachment.link.call(command).await.map_err(|error| self.failed(&error))
+    }
+
+    fn attachment(&self, channel: &str) -> Result<Arc<crate::redis::Attachment>, BrokerError> {
+        self.redis.shard(channel).attachment().map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &CallError) -> BrokerError {
+        match error {
+            CallError::Unavailable => BrokerError::Unavailable,
+            CallError::OutcomeUnknown => BrokerError::OutcomeUnknown,
+            CallError::Refused(text) => {
+                self.complain(text);
+                BrokerError::Unavailable
+            }
+        }
+    }
+
+    fn nonsense(&self, what: &'static str) -> BrokerError {
+        self.complain(what);
+        BrokerError::OutcomeUnknown
+    }
+
+    /// Refusals come in floods, such as while a master has too few replicas.
+    fn complain(&self, text: &str) {
+        let now_ms = self.clock.unix_millis();
+        if now_ms - self.complained.load(Ordering::Relaxed) >= COMPLAIN_EVERY {
+            self.complained.store(now_ms, Ordering::Relaxed);
+            tracing::warn!(answer = text, "Redis refused or answered what cannot be read");
+        }
+    }
+}
+
+/// From the answer of a script that publishes.
+fn published(answer: &Value) -> Option<Published> {
+    let [offset, epoch, rest @ ..] = answer.list()? else { return None };
+    let is_set = |index: usize| rest.get(index).and_then(Value::number) == Some(1);
+    let suppressed = match (is_set(0), is_set(1)) {
+        (true, _) => Some(Suppressed::Idempotency),
+        (_, true) => Some(Suppressed::Version),
+        _ => None,
+    };
+    Some(Published { offset: offset.number()?, epoch: epoch.str()?.into(), suppressed })
+}
+
+/// A number as an argument of a script.
+fn digits(number: u64) -> CompactString {
+    CompactString::from(number.to_string())
+}
+
+fn flag(on: bool) -> &'static [u8] {
+    if on { b"1" } else { b"0" }
+}

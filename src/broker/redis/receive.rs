@@ -1,0 +1,77 @@
+//! From PUB/SUB to the hub.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::HashMap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::envelope::Incoming;
+use crate::hub::{self, Hub, Voided};
+use crate::redis::{Keys, Receive};
+use crate::time::Clock;
+
+/// Gives the subscribers of this node what comes for them.
+pub struct Receiver {
+    hub: Arc<Hub>,
+    clock: Clock,
+    keys: Keys,
+    spread: Duration,
+    /// By shard, those who get nothing more and are told as soon as they could recover.
+    voided: Mutex<HashMap<usize, Vec<Voided>>>,
+}
+
+impl Receiver {
+    /// For messages under the names of `keys`. When a new master may lack what was delivered, those
+    /// who have a position are told over the time of `spread`.
+    pub fn new(hub: Arc<Hub>, clock: Clock, keys: Keys, spread: Duration) -> Self {
+        Self { hub, clock, keys, spread, voided: Mutex::default() }
+    }
+}
+
+impl Receive for Receiver {
+    fn message(&self, name: &str, payload: &Bytes) {
+        let Some(channel) = self.keys.channel_of(name) else { return };
+        let now_ms = self.clock.unix_millis();
+        match Incoming::decode(payload) {
+            Some(Incoming::Publication { publication, previous, epoch }) => {
+                self.hub.publish(channel, &publication, previous.as_ref(), &epoch, now_ms);
+            }
+            Some(Incoming::Join(info)) => self.hub.join(channel, &info, now_ms),
+            Some(Incoming::Leave(info)) => self.hub.leave(channel, &info, now_ms),
+            None => tracing::debug!(channel, "a message that is none was left out"),
+        }
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.keys.channel_of(name).is_none_or(|channel| self.hub.subscribers(channel) > 0)
+    }
+
+    fn interrupted(&self, shard: usize, same_history: bool, is_ours: &dyn Fn(&str) -> bool) {
+        if same_history {
+            return self.hub.doubt_positions(is_ours);
+        }
+        let voided = self.hub.void_positions(is_ours);
+        self.voided.lock().entry(shard).or_default().extend(voided);
+    }
+
+    fn resumed(&self, shard: usize) {
+        let Some(voided) = self.voided.lock().remove(&shard) else { return };
+        tracing::warn!(shard, subscriptions = voided.len(), "told to recover after a failover");
+        tokio::spawn(tell_each(voided, self.spread));
+    }
+}
+
+/// Tells them one after the other, so that they do not all come back in one moment.
+async fn tell_each(voided: Vec<Voided>, spread: Duration) {
+    let (count, mut waited) = (voided.len().max(1) as f64, Duration::ZERO);
+    for (index, voided) in voided.into_iter().enumerate() {
+        let due = spread.mul_f64(index as f64 / count);
+        if due > waited + hub::TURN {
+            tokio::time::sleep(due - waited).await;
+            waited = due;
+        }
+        voided.tell();
+    }
+}

@@ -1,0 +1,97 @@
+//! Redis as a place that answers: connections, who is the master, and which channels are heard.
+//!
+//! The client is our own ([`resp`] and [`link`]): the rule against false recoveries needs connections
+//! that carry one master's identity for life and calls that are never sent twice, which libraries
+//! made for convenience work against (`ARCHITECTURE.md` has the measurements).
+//!
+//! A [`Shard`] is one master with its replicas. Its supervisor ([`shard`]) asks [`sentinel`] who the
+//! master is, opens one [`link`] for commands and several [`reader`]s for PUB/SUB, and takes all of
+//! them down together when one fails: what stands is an [`Attachment`]. What Redis keeps, and what
+//! it means, is the business of broker and presence.
+
+mod address;
+mod dial;
+mod interest;
+mod keys;
+mod link;
+mod options;
+mod reader;
+mod resp;
+mod script;
+mod sentinel;
+mod shard;
+mod sharding;
+mod tls;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use self::address::AddressError;
+pub use self::keys::Keys;
+pub use self::link::{Answer, CallError, Identity, Link};
+pub use self::options::{Access, OptionsError, Place, ShardOptions, Source, shards};
+pub use self::resp::{Command, Value};
+pub use self::script::{Script, eval};
+pub use self::shard::{Attachment, Receive, Shard};
+pub use self::sharding::shard_of;
+pub use self::tls::ClientTls;
+
+use crate::config;
+use crate::time::Clock;
+
+/// The shards that together keep all channels.
+pub struct Redis {
+    keys: Keys,
+    shards: Vec<Arc<Shard>>,
+}
+
+impl Redis {
+    /// Reads the configuration; nothing is connected before [`Redis::start`].
+    ///
+    /// # Errors
+    /// Names the key that cannot be used.
+    pub fn new(
+        config: &config::redis::Redis,
+        clock: &Clock,
+        receive: &Arc<dyn Receive>,
+    ) -> Result<Arc<Self>, OptionsError> {
+        let keys = Keys::new(&config.prefix);
+        let options = shards(config)?;
+        let count = options.len();
+        let shards = options.into_iter().enumerate().map(|(number, options)| {
+            let (keys, receive) = (keys.clone(), Arc::clone(receive));
+            Shard::new((number, count), keys, options, clock.clone(), receive)
+        });
+        Ok(Arc::new(Self { shards: shards.collect(), keys }))
+    }
+
+    /// Connects, and keeps connected until `stop`.
+    pub fn start(&self, stop: &CancellationToken) {
+        for shard in &self.shards {
+            tokio::spawn(Arc::clone(shard).supervise(stop.clone()));
+        }
+    }
+
+    /// Waits until every shard was connected to.
+    pub async fn reached(&self) {
+        for shard in &self.shards {
+            shard.reached().await;
+        }
+    }
+
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// All shards, in the order of the configuration.
+    pub fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// The shard that keeps a channel.
+    pub fn shard(&self, channel: &str) -> &Arc<Shard> {
+        // The configuration has one at least, and `shard_of` stays below their number.
+        &self.shards[shard_of(channel, self.shards.len())]
+    }
+}

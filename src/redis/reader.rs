@@ -1,0 +1,192 @@
+//! A connection that hears PUB/SUB channels, and hands on what it hears in its order.
+//!
+//! There is no queue between the socket and whoever receives: if that takes long, the server keeps
+//! the rest, up to its `client-output-buffer-limit`, past which it closes the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use compact_str::CompactString;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::dial::{ConnectionError, Conversation, Wire, refused};
+use super::interest::Interest;
+use super::link::{LOOK_EVERY, identity_of, looks};
+use super::options::{Access, Place};
+use super::resp::{Command, Decoder, Value};
+use super::shard::Receive;
+
+/// Channels in one SUBSCRIBE: Centrifugo's number.
+const BATCH: usize = 512;
+/// Bytes made room for before each read.
+const READ_BYTES: usize = 64 * 1_024;
+
+/// What one reader is to hear; outlives its connections.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    pub interest: Mutex<Interest>,
+    /// Rings when the interest has changed.
+    pub changed: Notify,
+}
+
+/// One connection.
+pub(super) struct Reader {
+    input: ReadHalf<Box<dyn Wire>>,
+    output: WriteHalf<Box<dyn Wire>>,
+    decoder: Decoder,
+    received: BytesMut,
+    to_send: BytesMut,
+    listening: Arc<Listening>,
+    receive: Arc<dyn Receive>,
+    io_timeout: Duration,
+    /// When the first ping was sent that nothing came after.
+    silent_since: Option<Instant>,
+    /// To be told when everything that is of interest is heard.
+    settled: Option<oneshot::Sender<()>>,
+}
+
+impl Reader {
+    /// Connects to the master that has `identity`, and to no other.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or is another one.
+    pub async fn open(
+        place: &Place,
+        access: &Access,
+        identity: &CompactString,
+        listening: Arc<Listening>,
+        receive: Arc<dyn Receive>,
+    ) -> Result<(Self, oneshot::Receiver<()>), ConnectionError> {
+        let mut conversation = Conversation::open(place, access).await?;
+        if identity_of(&mut conversation).await? != *identity {
+            return Err(ConnectionError::OtherIdentity);
+        }
+        listening.interest.lock().restart();
+        let (input, output) = split(conversation.wire);
+        let (settled, is_settled) = oneshot::channel();
+        let reader = Self {
+            input,
+            output,
+            decoder: conversation.decoder,
+            received: conversation.input,
+            to_send: BytesMut::new(),
+            listening,
+            receive,
+            io_timeout: access.io_timeout,
+            silent_since: None,
+            settled: Some(settled),
+        };
+        Ok((reader, is_settled))
+    }
+
+    /// Reads until the connection ends by itself, or `stop` ends it.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ConnectionError> {
+        tokio::select! {
+            ended = self.exchange() => ended,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    async fn exchange(&mut self) -> Result<(), ConnectionError> {
+        let listening = Arc::clone(&self.listening);
+        let mut looks = looks(LOOK_EVERY);
+        loop {
+            if self.to_send.is_empty() {
+                self.follow_interest();
+            }
+            self.received.reserve(READ_BYTES);
+            tokio::select! {
+                // Reading comes last, lest a flood of messages keep the rest waiting.
+                biased;
+                now = looks.tick() => self.look(now)?,
+                count = self.output.write(&self.to_send), if !self.to_send.is_empty() => {
+                    match count? {
+                        0 => return Err(ConnectionError::Closed),
+                        count => self.to_send.advance(count),
+                    }
+                }
+                () = listening.changed.notified() => {}
+                count = self.input.read_buf(&mut self.received) => {
+                    if count? == 0 {
+                        return Err(ConnectionError::Closed);
+                    }
+                    self.silent_since = None;
+                    self.hand_on()?;
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        let since = *self.silent_since.get_or_insert(now);
+        if now.duration_since(since) >= self.io_timeout {
+            return Err(ConnectionError::Timeout(self.io_timeout));
+        }
+        if since == now {
+            Command::new("PING").encode(&mut self.to_send);
+        }
+        Ok(())
+    }
+
+    fn follow_interest(&mut self) {
+        let mut interest = self.listening.interest.lock();
+        let dropped = interest.drop_now();
+        for names in dropped.chunks(BATCH) {
+            Command::new("UNSUBSCRIBE").args(names).encode(&mut self.to_send);
+        }
+        let names = interest.ask(BATCH);
+        if !names.is_empty() {
+            Command::new("SUBSCRIBE").args(names).encode(&mut self.to_send);
+        }
+    }
+
+    fn hand_on(&mut self) -> Result<(), ConnectionError> {
+        while let Some(value) = self.decoder.next(&mut self.received)? {
+            refused(&value)?;
+            // A pong may be a plain text.
+            let Some([kind, name, rest @ ..]) = value.list() else { continue };
+            match (kind.str(), name.str(), rest) {
+                (Some("message"), Some(name), [Value::Text(payload)]) => {
+                    self.receive.message(name, payload);
+                }
+                (Some("subscribe"), Some(name), _) => self.confirm(name)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self, name: &str) -> Result<(), ConnectionError> {
+        let mut interest = self.listening.interest.lock();
+        if !interest.confirm(name) {
+            return Err(ConnectionError::Unexpected("a confirmation out of order"));
+        }
+        if self.settled.is_some() && interest.is_settled() {
+            self.settled.take().map(|settled| settled.send(()));
+        }
+        Ok(())
+    }
+}
+
+impl Listening {
+    /// Wants a channel. `None` if it is heard already; otherwise what tells when it is.
+    pub fn want(&self, name: &str) -> Option<oneshot::Receiver<()>> {
+        let heard = self.interest.lock().want(name)?;
+        self.changed.notify_one();
+        Some(heard)
+    }
+
+    /// Wants a channel no more, unless `is_wanted` says otherwise at that moment.
+    pub fn leave(&self, name: &str, is_wanted: impl FnOnce() -> bool) {
+        let mut interest = self.interest.lock();
+        if !is_wanted() {
+            interest.leave(name);
+            self.changed.notify_one();
+        }
+    }
+}

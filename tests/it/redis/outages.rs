@@ -1,0 +1,177 @@
+//! Redis goes away, hangs, or moves: what was promised holds, and service comes back by itself.
+
+use std::time::Duration;
+
+use bobolink::broker::{BrokerError, PublishOptions};
+use bobolink::config::redis::Addresses;
+use rustix::process::Signal;
+
+use super::contract::{Backend, keeping};
+use super::gateways::{data_until, gateway};
+use super::process::RedisServer;
+use crate::support::{SOON, eventually};
+
+/// A vote of sentinels may split, and is repeated after 12 s.
+const FAILOVER: Duration = Duration::from_secs(60);
+
+/// A master, a replica and three sentinels that know of each other.
+struct Cluster {
+    servers: [RedisServer; 2],
+    sentinels: [RedisServer; 3],
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let servers = [RedisServer::start(), RedisServer::start()];
+        let [master, replica] = &servers;
+        master.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
+        replica.ask(&["REPLICAOF", "127.0.0.1", &master.address().port().to_string()]);
+        assert_eq!(master.ask(&["WAIT", "1", "20000"]), "1");
+        let sentinels = std::array::from_fn(|_| RedisServer::sentinel(master));
+        for sentinel in &sentinels {
+            eventually("the sentinels know of each other and the replica", FAILOVER, async || {
+                let known = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
+                let is = |key: &str, value: &str| known.windows(2).any(|two| two == [key, value]);
+                is("num-other-sentinels", "2") && is("num-slaves", "1")
+            })
+            .await;
+        }
+        Self { servers, sentinels }
+    }
+
+    fn settings(&self) -> String {
+        let addresses = self.sentinels.each_ref().map(|sentinel| sentinel.address().to_string());
+        format!(
+            "engine.type = \"redis\"\n\
+             engine.redis.sentinel_address = [\"{}\"]\n\
+             engine.redis.sentinel_master_name = \"main\"\n\
+             engine.redis.io_timeout = \"1s\"\n\
+             engine.redis.failover_spread = \"100ms\"\n",
+            addresses.join(",")
+        )
+    }
+}
+
+/// A write that reached Redis, or is known not to have.
+async fn publishes(client: &mut bobolink::client::Client, data: &str) -> bool {
+    client.publish("chat:a", data.to_owned()).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_master_is_followed_to_its_successor() {
+    let mut cluster = Cluster::start().await;
+    let one = gateway(&cluster.settings()).await;
+    cluster.servers[0].kill();
+    let (mut ann, mut bob) = (one.connected("ann").await, one.connected("bob").await);
+    eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "1").await).await;
+    ann.subscribe("chat:a").await.expect("subscribed");
+    assert!(publishes(&mut bob, "2").await);
+    assert_eq!(data_until(&mut ann, "2").await, ["2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_and_a_sentinel_that_hang_are_left() {
+    let cluster = Cluster::start().await;
+    let one = gateway(&cluster.settings()).await;
+    let (mut ann, mut bob) = (one.subscribed("ann", "chat:a").await, one.connected("bob").await);
+    assert!(publishes(&mut bob, "1").await);
+    assert_eq!(data_until(&mut ann, "1").await, ["1"]);
+    cluster.sentinels[0].signal(Signal::STOP);
+    cluster.servers[0].signal(Signal::STOP);
+    eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
+    let code = loop {
+        let push = ann.push(SOON).await.expect("a push");
+        if let Some(unsubscribe) = push.unsubscribe {
+            break unsubscribe.code;
+        }
+    };
+    assert_eq!(code, 2500);
+    // It wakes up as a master still, and nobody listens to it.
+    cluster.servers[0].signal(Signal::CONT);
+    ann.subscribe("chat:a").await.expect("subscribed");
+    assert!(publishes(&mut bob, "3").await);
+    assert_eq!(data_until(&mut ann, "3").await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_is_followed_before_the_old_master_steps_down() {
+    let cluster = Cluster::start().await;
+    let one = gateway(&cluster.settings()).await;
+    let mut bob = one.connected("bob").await;
+    assert!(publishes(&mut bob, "1").await);
+    assert_eq!(cluster.sentinels[1].ask(&["SENTINEL", "FAILOVER", "main"]), "OK");
+    let successor = cluster.servers[1].address().to_string();
+    let moved = one.log().wait_for(|line| {
+        line["message"] == "connected to Redis" && line["place"] == successor.as_str()
+    });
+    moved.await;
+    eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_hanging_redis_has_got_may_be_done_or_not() {
+    let redis = RedisServer::start();
+    let address = Addresses(vec![redis.address().to_string()]);
+    let backend = Backend::reaching(|settings| {
+        settings.address = address;
+        settings.io_timeout = Duration::from_secs(1);
+    });
+    let backend = backend.await;
+    redis.signal(Signal::STOP);
+    let error = backend.try_publish("a", "1", &keeping(9)).await.unwrap_err();
+    assert_eq!(error, BrokerError::OutcomeUnknown);
+    eventually("the connection is given up", SOON, async || {
+        backend.try_publish("a", "2", &keeping(9)).await == Err(BrokerError::Unavailable)
+    })
+    .await;
+    redis.signal(Signal::CONT);
+    let options = PublishOptions { idempotency_key: "3".into(), ..keeping(9) };
+    eventually("it works again", SOON, async || {
+        backend.try_publish("a", "3", &options).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_and_presence_come_back_with_an_empty_redis() {
+    let mut redis = RedisServer::start();
+    let one = gateway(&redis.settings()).await;
+    let mut ann = one.connected("ann").await;
+    ann.subscribe("lobby:a").await.expect("subscribed");
+    redis.kill();
+    one.log().wait_for(|line| line["message"] == "Redis was lost").await;
+    let mut bob = one.connected("bob").await;
+    assert!(!publishes(&mut bob, "1").await, "with an error that says so");
+    redis.revive();
+    eventually("it publishes again", SOON, async || publishes(&mut bob, "2").await).await;
+    bob.publish("lobby:a", "3").await.expect("published");
+    assert_eq!(data_until(&mut ann, "3").await, ["3"]);
+    let presence = "centrifugo.presence.data.lobby:a";
+    eventually("ann is present", SOON, async || redis.ask(&["HLEN", presence]) == "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_redis_has_forgotten_are_brought_again() {
+    let redis = RedisServer::start();
+    let address = Addresses(vec![redis.address().to_string()]);
+    let backend = Backend::reaching(|settings| settings.address = address).await;
+    for number in 1..=2 {
+        assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "OK");
+        let info = bobolink::protocol::publication::ClientInfo {
+            client: number.to_string(),
+            ..Default::default()
+        };
+        backend.presence.add("a", info).await.expect("added");
+        assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "OK");
+        assert_eq!(backend.publish("a", "x", &keeping(9)).await.offset, number);
+        assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "OK");
+        assert_eq!(backend.top("a").await.0, number);
+    }
+    assert_eq!(backend.presence.get("a").await.expect("presence").len(), 2);
+
+    // The entries that are there are renewed as well.
+    let ends = || redis.ask(&["ZSCORE", "centrifugo.presence.expire.a", "1"]);
+    let before = ends();
+    assert_eq!(redis.ask(&["SCRIPT", "FLUSH"]), "OK");
+    eventually("it is renewed", SOON, async || ends() > before).await;
+}
