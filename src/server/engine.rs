@@ -60,6 +60,10 @@ impl Engine {
     /// Connects, and keeps connected until the hard stop.
     pub fn start(&self, lifecycle: &Lifecycle) {
         if let Self::Redis { redis, presence, .. } = self {
+            tracing::warn!(
+                "nodes do not command each other yet: disconnect, subscribe, unsubscribe, refresh, \
+                 info and channels of the server API concern the node that is asked alone"
+            );
             presence.start(&lifecycle.hard);
             redis.start(&lifecycle.hard);
         }
