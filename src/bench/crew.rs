@@ -22,6 +22,9 @@ use crate::protocol::frame::Codec;
 use crate::protocol::reply::SubscribeResult;
 use crate::time::Clock;
 
+/// Connections begun between two looks at the others: a burst of all that may be under way would be
+/// measured as the server's slowness.
+const DIALS: usize = 8;
 /// When for so long no connection under way gets anywhere, opening them has failed.
 const STALLED_NS: u64 = 30 * SECOND_NS;
 /// Seconds for which tokens made here are valid.
@@ -110,9 +113,9 @@ impl Crew {
         let meter = self.meter()?;
         let mut stalled_ns = self.engine.now_ns() + STALLED_NS;
         while ready < count {
-            while self.members.len() - ready < self.shared.window as usize
-                && let Some((greeting, replies)) = greetings.next()
-            {
+            let under_way = self.members.len() - ready;
+            let room = (self.shared.window as usize).saturating_sub(under_way);
+            for (greeting, replies) in greetings.by_ref().take(room.min(DIALS)) {
                 let peer = self.engine.dial(greeting, replies)?;
                 self.enlist(peer);
             }
