@@ -4,13 +4,14 @@ use bytes::Bytes;
 use rustix::event::epoll::EventFlags;
 
 use super::event::{Counters, Delivery, Event, Peer};
-use super::frames::{self, Frame, Kind};
+use super::frames::{self, Frame};
 use super::handshake::{Answer, Handshake};
 use super::scan::{Message, Scanner};
 use super::socket::{Got, Stream};
 use super::ticker::Ticker;
 use crate::protocol::frame::Codec;
 use crate::protocol::reply::Reply;
+use crate::websocket::frame::OpCode;
 
 /// Bytes of the longest frame that is waited for.
 const MAX_FRAME: usize = 64 * 1_024 * 1_024;
@@ -115,16 +116,16 @@ impl Connection {
     /// # Errors
     /// If the connection ended.
     pub fn send(&mut self, codec: Codec, payload: &[u8]) -> Result<(), Ended> {
-        let kind = match codec {
-            Codec::Json => Kind::Text,
-            Codec::Protobuf => Kind::Binary,
+        let opcode = match codec {
+            Codec::Json => OpCode::Text,
+            Codec::Protobuf => OpCode::Binary,
         };
-        self.send_frame(kind, payload)
+        self.send_frame(opcode, payload)
     }
 
-    fn send_frame(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Ended> {
+    fn send_frame(&mut self, opcode: OpCode, payload: &[u8]) -> Result<(), Ended> {
         let mut frame = Vec::with_capacity(payload.len() + 14);
-        frames::append(kind, payload, &mut frame);
+        frames::append(opcode, payload, &mut frame);
         Ok(self.stream.send(&frame)?)
     }
 
@@ -173,9 +174,9 @@ impl Connection {
             match frames::first(left) {
                 Frame::Partial => break,
                 Frame::Broken(what) => return Err(Ended(format!("the server sent {what}"))),
-                Frame::Whole { kind, payload, end } => {
+                Frame::Whole { opcode, payload, end } => {
                     let payload = left.get(payload).unwrap_or_default();
-                    self.take_frame(kind, payload, at_ns, bench)?;
+                    self.take_frame(opcode, payload, at_ns, bench)?;
                     used += end;
                 }
             }
@@ -185,16 +186,16 @@ impl Connection {
 
     fn take_frame(
         &mut self,
-        kind: Kind,
+        opcode: OpCode,
         payload: &[u8],
         at_ns: u64,
         bench: &mut Workbench,
     ) -> Result<(), Ended> {
-        match kind {
-            Kind::Text | Kind::Binary => {}
-            Kind::Ping => return self.send_frame(Kind::Pong, payload),
-            Kind::Pong => return Ok(()),
-            Kind::Close => return Err(Ended(frames::closing(payload))),
+        match opcode {
+            OpCode::Text | OpCode::Binary | OpCode::Continuation => {}
+            OpCode::Ping => return self.send_frame(OpCode::Pong, payload),
+            OpCode::Pong => return Ok(()),
+            OpCode::Close => return Err(Ended(frames::closing(payload))),
         }
         let (mut rest, mut publications) = (payload, 0);
         while let Some((message, behind)) =

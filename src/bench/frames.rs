@@ -2,89 +2,61 @@
 
 use std::ops::Range;
 
+use crate::websocket::frame::{Header, OpCode, mask};
+
 /// A frame's mask is there for proxies that do not know WebSocket; any bytes will do here.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
-const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
-
-/// What a frame holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Text,
-    Binary,
-    Close,
-    Ping,
-    Pong,
-}
 
 /// What stands at the start of the bytes that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A whole frame: its payload, and where the next one starts.
-    Whole { kind: Kind, payload: Range<usize>, end: usize },
+    Whole { opcode: OpCode, payload: Range<usize>, end: usize },
     /// More has to come.
     Partial,
     /// Nothing that the generator reads.
-    Broken(&'static str),
+    Broken(String),
 }
 
 /// Reads the frame at the start of `bytes`.
 pub fn first(bytes: &[u8]) -> Frame {
-    let &[flags, len, ..] = bytes else { return Frame::Partial };
-    let kind = match flags {
-        0x81 => Kind::Text,
-        0x82 => Kind::Binary,
-        0x88 => Kind::Close,
-        0x89 => Kind::Ping,
-        0x8a => Kind::Pong,
-        _ if flags & FIN == 0 || flags & 0x0f == 0 => {
-            return Frame::Broken("a message in several frames");
+    let (header, start) = match Header::parse(bytes) {
+        Ok(Some(parsed)) => parsed,
+        // A mask shows before it is there, and a server never sends one.
+        Ok(None) if bytes.get(1).is_none_or(|second| second & MASKED == 0) => {
+            return Frame::Partial;
         }
-        _ => return Frame::Broken("a frame of an unknown kind or with an extension"),
+        Ok(None) => return Frame::Broken("a masked frame".to_owned()),
+        Err(violation) => return Frame::Broken(format!("what is no frame: {violation}")),
     };
-    let (start, len): (usize, u64) = match len {
-        126 => match bytes.get(2..4) {
-            Some(&[a, b]) => (4, u64::from(u16::from_be_bytes([a, b]))),
-            _ => return Frame::Partial,
-        },
-        127 => match bytes.get(2..10).and_then(|len| <[u8; 8]>::try_from(len).ok()) {
-            Some(len) => (10, u64::from_be_bytes(len)),
-            None => return Frame::Partial,
-        },
-        _ if len & MASKED != 0 => return Frame::Broken("a masked frame"),
-        len => (2, u64::from(len)),
-    };
-    let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len));
-    match end {
-        Some(end) if end <= bytes.len() => Frame::Whole { kind, payload: start..end, end },
+    if !header.fin || header.opcode == OpCode::Continuation {
+        return Frame::Broken("a message in several frames".to_owned());
+    }
+    if header.mask.is_some() {
+        return Frame::Broken("a masked frame".to_owned());
+    }
+    if header.compressed {
+        return Frame::Broken("a compressed frame, which nobody asked for".to_owned());
+    }
+    match usize::try_from(header.len).ok().and_then(|len| start.checked_add(len)) {
+        Some(end) if end <= bytes.len() => {
+            Frame::Whole { opcode: header.opcode, payload: start..end, end }
+        }
         Some(_) => Frame::Partial,
-        None => Frame::Broken("a frame of more bytes than there are addresses"),
+        None => Frame::Broken("a frame of more bytes than there are addresses".to_owned()),
     }
 }
 
 /// Appends a client's frame.
-pub fn append(kind: Kind, payload: &[u8], to: &mut Vec<u8>) {
-    let opcode = match kind {
-        Kind::Text => 0x1,
-        Kind::Binary => 0x2,
-        Kind::Close => 0x8,
-        Kind::Ping => 0x9,
-        Kind::Pong => 0xa,
-    };
-    to.push(FIN | opcode);
-    match payload.len() {
-        len @ 0..126 => to.push(MASKED | len as u8),
-        len @ 126..=0xffff => {
-            to.push(MASKED | 126);
-            to.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-        len => {
-            to.push(MASKED | 127);
-            to.extend_from_slice(&(len as u64).to_be_bytes());
-        }
+pub fn append(opcode: OpCode, payload: &[u8], to: &mut Vec<u8>) {
+    let (compressed, len) = (false, payload.len() as u64);
+    Header { fin: true, compressed, opcode, mask: Some(MASK), len }.put(to);
+    let start = to.len();
+    to.extend_from_slice(payload);
+    if let Some(payload) = to.get_mut(start..) {
+        mask(MASK, 0, payload);
     }
-    to.extend_from_slice(&MASK);
-    to.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
 /// What the payload of a close frame says, for people.
@@ -134,7 +106,7 @@ mod tests {
             }
             bytes.push(0x81);
             let payload = end - len..end;
-            assert_eq!(first(&bytes), Frame::Whole { kind: Kind::Text, payload, end });
+            assert_eq!(first(&bytes), Frame::Whole { opcode: OpCode::Text, payload, end });
         }
     }
 
@@ -166,7 +138,7 @@ mod tests {
         fn a_masked_frame_holds_what_was_put_in(len in 0..70_000_usize) {
             let payload: Vec<_> = (0..len).map(|at| at as u8).collect();
             let mut frame = Vec::new();
-            append(Kind::Binary, &payload, &mut frame);
+            append(OpCode::Binary, &payload, &mut frame);
             let mask = <[u8; 4]>::try_from(&frame[frame.len() - len - 4..frame.len() - len]);
             let mask = mask.unwrap();
             let body = &frame[frame.len() - len..];

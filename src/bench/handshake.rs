@@ -2,10 +2,10 @@
 
 use memchr::memmem;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::target::Target;
 use crate::protocol::frame::Codec;
+use crate::websocket::handshake::accept_key;
 
 /// Bytes of the longest answer that is waited for.
 const MAX_ANSWER: usize = 16 * 1_024;
@@ -42,7 +42,7 @@ impl Handshake {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{subprotocol}\r\n",
             target.path, target.host
         );
-        Self { request: request.into_bytes(), accept: derive_accept_key(key.as_bytes()) }
+        Self { request: request.into_bytes(), accept: accept_key(key.as_bytes()) }
     }
 
     /// The request, as it goes over the wire.

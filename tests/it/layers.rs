@@ -22,7 +22,7 @@ const SERVICES: &[(&str, &[&str])] =
 
 /// Modules that stand beside the layers, with those that use them and those they use.
 const BESIDE: &[(&str, &[&str], &[&str])] =
-    &[("client", &["cli"], &["protocol"]), ("bench", &["cli"], &["protocol", "auth"])];
+    &[("client", &["cli"], &["protocol"]), ("bench", &["cli"], &["protocol", "websocket", "auth"])];
 
 /// The crate's two roots declare and start everything, so no arrow binds them.
 const ROOTS: &[&str] = &["main", "lib"];
