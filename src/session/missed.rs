@@ -14,6 +14,9 @@ use crate::protocol::frame::{Codec, EncodedPublications};
 use crate::protocol::publication::Publication;
 use crate::protocol::reply::{Reply, SubscribeResult};
 
+/// Bytes of payloads in the largest list that a thread remembers.
+const MAX_REMEMBERED: usize = 1_024 * 1_024;
+
 /// Publications of the past for one subscriber, oldest first.
 #[derive(Debug)]
 pub enum Missed {
@@ -50,14 +53,13 @@ impl Missed {
         result: SubscribeResult,
     ) -> Result<Bytes, EncodeError> {
         match self {
-            Self::Whole(publications) if !publications.is_empty() => {
-                REMEMBERED.with_borrow_mut(|last| {
+            Self::Whole(publications) if is_worth_remembering(&publications) => REMEMBERED
+                .with_borrow_mut(|last| {
                     if !last.is(codec, channel, &publications) {
                         *last = Remembered::new(codec, channel, publications)?;
                     }
                     last.encoded.encode_subscribed(id, &result)
-                })
-            }
+                }),
             missed => {
                 let publications = missed.into_publications(channel);
                 let subscribe = Some(SubscribeResult { publications, ..result });
@@ -102,6 +104,12 @@ thread_local! {
         publications: Vec::new(),
         encoded: EncodedPublications::Protobuf(Bytes::new()),
     });
+}
+
+/// A thread keeps the list until the next one, so it must not be large.
+fn is_worth_remembering(publications: &[Arc<Publication>]) -> bool {
+    let bytes: usize = publications.iter().map(|publication| publication.data.len()).sum();
+    !publications.is_empty() && bytes <= MAX_REMEMBERED
 }
 
 fn shown(publications: &[Arc<Publication>], channel: &str) -> Vec<Publication> {

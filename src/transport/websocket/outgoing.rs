@@ -132,7 +132,9 @@ fn joined(
         fits
     };
     let count = messages.iter().take_while(fits).count();
-    if !messages.front().is_some_and(Message::is_shared) {
+    // A thread keeps a batch until the next one, so it must not be large: the last message may be.
+    let is_small = messages.iter().take(count).all(|message| message.payload().len() < BATCH_BYTES);
+    if !is_small || !messages.front().is_some_and(Message::is_shared) {
         return join(codec, compression, &messages.drain(..count).collect::<Vec<_>>());
     }
     REMEMBERED.with_borrow_mut(|last| {
