@@ -7,7 +7,7 @@ use super::event::{Counters, Delivery, Event, Peer};
 use super::frames::{self, Frame};
 use super::handshake::{Answer, Handshake};
 use super::scan::{Message, Scanner};
-use super::socket::{Got, Stream};
+use super::socket::{self, Got, Stream};
 use super::ticker::Ticker;
 use crate::protocol::frame::Codec;
 use crate::protocol::reply::Reply;
@@ -83,18 +83,15 @@ impl Connection {
         &self.stream
     }
 
-    /// Whether TCP is not through yet.
-    pub fn is_connecting(&self) -> bool {
-        matches!(self.state, State::Connecting { .. })
-    }
-
     /// Does what the socket is ready for.
     ///
     /// # Errors
     /// If the connection ended.
     pub fn on_ready(&mut self, flags: EventFlags, bench: &mut Workbench) -> Result<(), Ended> {
         if let State::Connecting { began_ns, greeting, replies } = &mut self.state {
-            self.stream.connected().map_err(|error| Ended(format!("cannot connect: {error}")))?;
+            self.stream
+                .connected(flags)
+                .map_err(|error| Ended(format!("cannot connect: {error}")))?;
             if !flags.contains(EventFlags::OUT) {
                 return Ok(());
             }
@@ -105,8 +102,8 @@ impl Connection {
         if flags.contains(EventFlags::OUT) && self.stream.has_waiting() {
             self.stream.flush()?;
         }
-        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            self.read(bench)?;
+        if flags.intersects(socket::READABLE) {
+            while self.read(bench)?.may_have_more(flags, &bench.buffer) {}
         }
         Ok(())
     }
@@ -129,9 +126,10 @@ impl Connection {
         Ok(self.stream.send(&frame)?)
     }
 
-    fn read(&mut self, bench: &mut Workbench) -> Result<(), Ended> {
-        let len = match self.stream.read(&mut bench.buffer)? {
-            Got::Nothing => return Ok(()),
+    fn read(&mut self, bench: &mut Workbench) -> Result<Got, Ended> {
+        let got = self.stream.read(&mut bench.buffer)?;
+        let len = match got {
+            Got::Nothing => return Ok(got),
             Got::End => return Err(Ended("the server ended it without a close frame".to_owned())),
             Got::Bytes(len) => len,
         };
@@ -154,7 +152,7 @@ impl Connection {
         if !rest.is_empty() || rest.capacity() <= KEPT_BUFFER {
             self.rest = rest;
         }
-        Ok(())
+        Ok(got)
     }
 
     /// Takes whole frames; how many bytes they were.

@@ -26,12 +26,16 @@ use crate::time::Clock;
 const READ_BUFFER: usize = 64 * 1_024;
 /// Connections served between two looks at the schedule.
 const TURNS: usize = 128;
+/// What epoll looks for at every connection, all its life: it tells once of each change, so that
+/// nothing is asked twice and nothing is ever changed. A turn therefore has to read to the end.
+const INTEREST: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// All connections of a run.
 pub struct Engine {
     epoll: OwnedFd,
     ready: Vec<epoll::Event>,
-    links: Slab<Registered>,
+    links: Slab<Link>,
     bench: Workbench,
     target: Target,
     dialled: usize,
@@ -44,13 +48,6 @@ pub enum Leaving {
     Close,
     /// As when a network is gone: the kernel resets the connection.
     Reset,
-}
-
-#[derive(Debug)]
-struct Registered {
-    link: Link,
-    /// What epoll looks for.
-    interest: EventFlags,
 }
 
 #[derive(Debug)]
@@ -125,19 +122,14 @@ impl Engine {
     /// Sends commands, encoded and joined, in one frame. What ends the connection is told by
     /// [`Event::Closed`]; a connection that is gone takes nothing.
     pub fn send(&mut self, peer: Peer, payload: &[u8]) {
-        let Some(Registered { link: Link::Client(connection), .. }) = self.links.get_mut(peer)
-        else {
-            return;
-        };
+        let Some(Link::Client(connection)) = self.links.get_mut(peer) else { return };
         let outcome = connection.send(self.bench.codec, payload);
         self.settle(peer, outcome);
     }
 
     /// Sends a request to the server API, behind those that wait on this connection.
     pub fn request(&mut self, peer: Peer, request: Vec<u8>) {
-        let Some(Registered { link: Link::Api(connection), .. }) = self.links.get_mut(peer) else {
-            return;
-        };
+        let Some(Link::Api(connection)) = self.links.get_mut(peer) else { return };
         let outcome = connection.request(request);
         self.settle(peer, outcome);
     }
@@ -145,17 +137,17 @@ impl Engine {
     /// Requests that are not answered on this connection.
     pub fn pending(&self, peer: Peer) -> usize {
         match self.links.get(peer) {
-            Some(Registered { link: Link::Api(connection), .. }) => connection.pending(),
+            Some(Link::Api(connection)) => connection.pending(),
             _ => 0,
         }
     }
 
     /// Ends a connection, of which nothing is told any more.
     pub fn leave(&mut self, peer: Peer, leaving: Leaving) {
-        let Some(registered) = self.links.try_remove(peer) else { return };
+        let Some(link) = self.links.try_remove(peer) else { return };
         if leaving == Leaving::Reset {
             // A socket that cannot be reset is gone already.
-            let _ = registered.link.stream().reset_on_close();
+            let _ = link.stream().reset_on_close();
         }
         self.bench.events.retain(|event| event.peer() != peer);
     }
@@ -163,8 +155,8 @@ impl Engine {
     /// Reads nothing from a connection any more; the kernel keeps a little for it, and then it is up
     /// to the server.
     pub fn stop_reading(&mut self, peer: Peer, kernel_bytes: usize) {
-        if let Some(registered) = self.links.get(peer) {
-            let stream = registered.link.stream();
+        if let Some(link) = self.links.get(peer) {
+            let stream = link.stream();
             // A larger buffer or a socket that is gone only makes the test milder.
             let _ = stream.limit_receive_buffer(kernel_bytes);
             let _ = epoll::delete(&self.epoll, stream);
@@ -173,10 +165,10 @@ impl Engine {
 
     /// Reads again from a connection that was stopped.
     pub fn read_again(&mut self, peer: Peer) {
-        if let Some(registered) = self.links.get(peer) {
+        if let Some(link) = self.links.get(peer) {
             let data = EventData::new_u64(peer as u64);
             // One that cannot be looked for stays silent, as it was.
-            let _ = epoll::add(&self.epoll, registered.link.stream(), data, registered.interest);
+            let _ = epoll::add(&self.epoll, link.stream(), data, INTEREST);
         }
     }
 
@@ -199,8 +191,8 @@ impl Engine {
         for at in 0..self.ready.len() {
             let Some(epoll::Event { flags, data }) = self.ready.get(at).copied() else { break };
             let peer = data.u64() as Peer;
-            let Some(registered) = self.links.get_mut(peer) else { continue };
-            let outcome = match &mut registered.link {
+            let Some(link) = self.links.get_mut(peer) else { continue };
+            let outcome = match link {
                 Link::Client(connection) => connection.on_ready(flags, &mut self.bench),
                 Link::Api(connection) => connection.on_ready(flags, &mut self.bench),
             };
@@ -211,28 +203,16 @@ impl Engine {
     }
 
     fn register(&mut self, link: Link) -> io::Result<Peer> {
-        // It is open, or cannot be opened, when it can be written to.
-        let interest = EventFlags::IN | EventFlags::OUT;
         let peer = self.links.vacant_key();
-        epoll::add(&self.epoll, link.stream(), EventData::new_u64(peer as u64), interest)?;
-        Ok(self.links.insert(Registered { link, interest }))
+        epoll::add(&self.epoll, link.stream(), EventData::new_u64(peer as u64), INTEREST)?;
+        Ok(self.links.insert(link))
     }
 
-    /// What follows from a connection's turn: it is gone, or waits for something else than before.
+    /// What follows from a connection's turn: it may be gone.
     fn settle(&mut self, peer: Peer, outcome: Result<(), Ended>) {
         if let Err(Ended(why)) = outcome {
             self.links.try_remove(peer);
             self.bench.events.push(Event::Closed { peer, why });
-            return;
-        }
-        let Some(registered) = self.links.get_mut(peer) else { return };
-        let waits = registered.link.stream().has_waiting() || registered.link.is_connecting();
-        let interest = if waits { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-        if interest != registered.interest {
-            registered.interest = interest;
-            let data = EventData::new_u64(peer as u64);
-            // One that has stopped reading is not looked for, and is to stay so.
-            let _ = epoll::modify(&self.epoll, registered.link.stream(), data, interest);
         }
     }
 }
@@ -242,13 +222,6 @@ impl Link {
         match self {
             Self::Client(connection) => connection.stream(),
             Self::Api(connection) => connection.stream(),
-        }
-    }
-
-    fn is_connecting(&self) -> bool {
-        match self {
-            Self::Client(connection) => connection.is_connecting(),
-            Self::Api(connection) => connection.is_connecting(),
         }
     }
 }

@@ -7,7 +7,7 @@ use rustix::event::epoll::EventFlags;
 
 use super::connection::{Ended, Workbench};
 use super::event::{Event, Peer};
-use super::socket::{Got, Stream};
+use super::socket::{self, Got, Stream};
 use super::target::Target;
 
 /// Bytes of the longest answer that is waited for.
@@ -76,11 +76,6 @@ impl ApiConnection {
         &self.stream
     }
 
-    /// Whether TCP is not through yet.
-    pub fn is_connecting(&self) -> bool {
-        !self.is_open
-    }
-
     /// Sends a request, or keeps it until those before it are answered.
     ///
     /// # Errors
@@ -104,15 +99,17 @@ impl ApiConnection {
     /// If the connection ended.
     pub fn on_ready(&mut self, flags: EventFlags, bench: &mut Workbench) -> Result<(), Ended> {
         if !self.is_open {
-            self.stream.connected().map_err(|error| Ended(format!("cannot connect: {error}")))?;
+            self.stream
+                .connected(flags)
+                .map_err(|error| Ended(format!("cannot connect: {error}")))?;
             self.is_open = flags.contains(EventFlags::OUT);
             self.send_next()?;
         }
         if flags.contains(EventFlags::OUT) && self.stream.has_waiting() {
             self.stream.flush()?;
         }
-        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            self.read(bench)?;
+        if flags.intersects(socket::READABLE) {
+            while self.read(bench)?.may_have_more(flags, &bench.buffer) {}
         }
         Ok(())
     }
@@ -128,9 +125,10 @@ impl ApiConnection {
         Ok(())
     }
 
-    fn read(&mut self, bench: &mut Workbench) -> Result<(), Ended> {
-        match self.stream.read(&mut bench.buffer)? {
-            Got::Nothing => return Ok(()),
+    fn read(&mut self, bench: &mut Workbench) -> Result<Got, Ended> {
+        let got = self.stream.read(&mut bench.buffer)?;
+        match got {
+            Got::Nothing => return Ok(got),
             Got::End => return Err(Ended("the server API ended the connection".to_owned())),
             Got::Bytes(len) => self.answer.extend_from_slice(&bench.buffer[..len]),
         }
@@ -138,14 +136,14 @@ impl ApiConnection {
             Answer::Partial if self.answer.len() > MAX_ANSWER => {
                 Err(Ended(format!("the server API answered with more than {MAX_ANSWER} bytes")))
             }
-            Answer::Partial => Ok(()),
+            Answer::Partial => Ok(got),
             Answer::Broken(what) => Err(Ended(format!("the server API answered with {what}"))),
             Answer::Whole { status, body, len } => {
                 self.answer.drain(..len);
                 self.is_busy = false;
                 let (outcome, at_ns) = (outcome(status, body), bench.clock.now_ns());
                 bench.events.push(Event::Answered { peer: self.peer, outcome, at_ns });
-                self.send_next()
+                self.send_next().map(|()| got)
             }
         }
     }
