@@ -15,8 +15,9 @@
 //! Beside them, [`client`] speaks the protocol from the other end, over [`protocol`] alone, and
 //! [`bench`] does so by the thousand to measure a server.
 //!
-//! [`time`], [`lifecycle`] and [`telemetry`] serve all layers.
+//! [`time`], [`lifecycle`], [`descriptors`] and [`telemetry`] serve all layers.
 
+pub mod descriptors;
 pub mod lifecycle;
 pub mod telemetry;
 pub mod time;

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU64;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity, set_current_timer_slack};
+
+use crate::descriptors;
 
 /// Descriptors that are not connections of the scenario.
 const SPARE: u64 = 64;
@@ -30,16 +31,10 @@ pub enum MachineError {
 /// If the limit for descriptors is lower and cannot be raised.
 pub fn allow_connections(count: u64) -> Result<(), MachineError> {
     let needed = count + SPARE;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    if current.is_none_or(|current| current >= needed) {
-        return Ok(());
+    match descriptors::claim() {
+        Some(limit) if limit < needed => Err(MachineError::Descriptors { needed, limit }),
+        _ => Ok(()),
     }
-    let raised = Rlimit { current: Some(needed), maximum };
-    let allowed = maximum.is_none_or(|maximum| maximum >= needed);
-    if allowed && setrlimit(Resource::Nofile, raised).is_ok() {
-        return Ok(());
-    }
-    Err(MachineError::Descriptors { needed, limit: maximum.or(current).unwrap_or_default() })
 }
 
 /// Runs this thread on one processor, the last one unless another is asked for, and has it woken on

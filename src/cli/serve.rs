@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{CliError, ServeArgs, runtime};
 use crate::config::log::{Log, LogFormat, LogLevel};
 use crate::config::{Disk, Loaded, NoticeKind, Sources, load};
+use crate::descriptors;
 use crate::telemetry::logging::{self, Format, Level, Settings};
 
 /// Runs the server until it is told to stop.
@@ -14,6 +15,11 @@ pub fn serve(args: ServeArgs) -> Result<(), CliError> {
     let loaded = load(&Sources::of_process(file.clone(), flags.0.clone()), &Disk)?;
     let level = logging::init(&log_settings(&loaded.config.log))?;
     announce(&loaded, dev);
+    // Before the runtime, which has threads.
+    match descriptors::claim() {
+        Some(limit) => tracing::info!(limit, "files and sockets that may be open"),
+        None => tracing::info!("no limit of open files and sockets"),
+    }
     let reload = move || {
         let sources = Sources::of_process(file.clone(), flags.0.clone());
         let loaded = load(&sources, &Disk).map_err(|errors| errors.to_string())?;

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// Modules that serve every layer. They use each other, but no layer beyond what is named here.
 const SERVICES: &[(&str, &[&str])] =
-    &[("time", &[]), ("lifecycle", &[]), ("telemetry", &["config"])];
+    &[("time", &[]), ("lifecycle", &[]), ("descriptors", &[]), ("telemetry", &["config"])];
 
 /// Modules that stand beside the layers, with those that use them and those they use.
 const BESIDE: &[(&str, &[&str], &[&str])] =
