@@ -13,10 +13,10 @@ async fn a_drain_on_request_keeps_clients_and_sends_new_ones_elsewhere_until_it_
     let balancer = Balancer::start(&nodes, &[]).await;
     balancer.uses("gateway-1").await;
     balancer.uses("gateway-2").await;
-    let mut early = open(&balancer, 10).await;
+    let mut early = open(&balancer, 40).await;
     let sessions = async |server: &str| balancer.server("gateways", server).await.number("scur");
     let before = sessions("gateway-1").await;
-    assert!(before >= 4, "{before} of 10 are on the first node");
+    assert!(before > 0, "nobody is on the first node");
 
     one.signal(Signal::USR1);
     // Its checks fail as well after a while: readiness is red. Either keeps new ones away.
@@ -36,8 +36,12 @@ async fn a_drain_on_request_keeps_clients_and_sends_new_ones_elsewhere_until_it_
     one.signal(Signal::USR2);
     balancer.uses("gateway-1").await;
     assert_eq!(get(nodes[0].internal_address(), "/health/ready").await.status, 200);
-    let _later = open(&balancer, 10).await;
-    assert!(sessions("gateway-1").await > before, "it gets clients again");
+    let mut later = Vec::new();
+    eventually("it gets clients again", SOON, async || {
+        later.extend(open(&balancer, 5).await);
+        sessions("gateway-1").await > before
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
