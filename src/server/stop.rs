@@ -39,7 +39,8 @@ pub fn drain_when_asked(health: &Arc<Health>, lifecycle: &Lifecycle) {
 }
 
 /// Closes all connections with 3001, spread over the window so that they do not all come back to
-/// the other nodes in one moment.
+/// the other nodes in one moment. A machine that stands still meanwhile delays the rest of them
+/// rather than bunch it.
 fn drain(node: &Arc<Node>, window: Duration) {
     node.begin_drain();
     // Those that have not authenticated stand in no registry; they leave at once.
