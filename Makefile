@@ -42,7 +42,7 @@ test: lint test-rust test-sdk test-node test-browser test-python ## Check the st
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
-	scripts/setup redis
+	scripts/setup redis haproxy
 	cargo test --locked --no-fail-fast
 
 .PHONY: test-sdk

@@ -1,8 +1,10 @@
 //! Signals, stop tokens and the drain schedule.
 //!
-//! A stop has two stages. The soft one ends accepting and asks every connection to leave within
-//! the drain window; the hard one ends what has not left by then. Every task that must be gone
-//! before the process ends is tracked here: hyper does not wait for upgraded connections.
+//! A stop has three stages. First the node is leaving: it says so to load balancers and serves as
+//! before, until they have looked. Then comes the soft stop, which ends accepting and asks every
+//! connection to leave within the drain window; the hard one ends what has not left by then. Every
+//! task that must be gone before the process ends is tracked here: hyper does not wait for upgraded
+//! connections.
 
 use std::fs;
 use std::io;
@@ -21,9 +23,12 @@ const HARD_STOP_GRACE: Duration = Duration::from_secs(2);
 /// the last of them to flush what is queued and to finish the closing handshake.
 const DRAIN_SHARE: f64 = 0.8;
 
-/// The stop tokens, the tracked tasks and the reload notice of one process. Clones share them.
+/// The stop tokens, the tracked tasks and the wishes of the administrator of one process. Clones
+/// share them.
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
+    /// Cancelled when the node is to stop and should tell so to whoever sends it connections.
+    pub leaving: CancellationToken,
     /// Cancelled when the node should stop taking connections and let go of those it has.
     pub soft: CancellationToken,
     /// Cancelled when everything must end now.
@@ -31,6 +36,7 @@ pub struct Lifecycle {
     /// The tasks that [`Lifecycle::stopped`] waits for.
     pub tracker: TaskTracker,
     reload: watch::Sender<u64>,
+    drain: watch::Sender<bool>,
 }
 
 /// A file that holds the process id, removed when dropped.
@@ -56,13 +62,18 @@ impl Default for Lifecycle {
 impl Lifecycle {
     /// A process that is running.
     pub fn new() -> Self {
-        let soft = CancellationToken::new();
-        let hard = CancellationToken::new();
-        Self { soft, hard, tracker: TaskTracker::new(), reload: watch::Sender::new(0) }
+        Self {
+            leaving: CancellationToken::new(),
+            soft: CancellationToken::new(),
+            hard: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            reload: watch::Sender::new(0),
+            drain: watch::Sender::new(false),
+        }
     }
 
-    /// Listens for signals from now on: the first SIGINT or SIGTERM stops softly, the second
-    /// hard, and SIGHUP asks for a reload.
+    /// Listens for signals from now on: the first SIGINT or SIGTERM begins a stop, the second stops
+    /// hard; SIGHUP asks for a reload, SIGUSR1 for no new connections and SIGUSR2 for them again.
     ///
     /// # Errors
     /// When a handler cannot be installed.
@@ -70,6 +81,8 @@ impl Lifecycle {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let mut drain = signal(SignalKind::user_defined1())?;
+        let mut undrain = signal(SignalKind::user_defined2())?;
         let lifecycle = self.clone();
         // Not tracked: it listens for as long as there is a process.
         tokio::spawn(async move {
@@ -78,21 +91,54 @@ impl Lifecycle {
                     _ = interrupt.recv() => lifecycle.ask_to_stop(),
                     _ = terminate.recv() => lifecycle.ask_to_stop(),
                     _ = hangup.recv() => lifecycle.ask_to_reload(),
+                    _ = drain.recv() => lifecycle.ask_to_drain(true),
+                    _ = undrain.recv() => lifecycle.ask_to_drain(false),
                 }
             }
         });
         Ok(())
     }
 
-    /// Stops softly, or hard if a soft stop is under way.
+    /// Begins a stop, or stops hard if one is under way.
     pub fn ask_to_stop(&self) {
-        if self.soft.is_cancelled() {
+        if self.leaving.is_cancelled() {
             tracing::warn!("asked to stop again: closing everything now");
+            self.soft.cancel();
             self.hard.cancel();
         } else {
             tracing::info!("stopping");
-            self.soft.cancel();
+            self.leaving.cancel();
         }
+    }
+
+    /// Waits until the node is leaving.
+    pub async fn left(&self) {
+        self.leaving.cancelled().await;
+    }
+
+    /// Stops softly when `delay` (`shutdown.drain_delay`) has passed, or before that on a hard stop.
+    pub async fn stop_softly_after(&self, delay: Duration) {
+        if !delay.is_zero() {
+            let _ = tokio::time::timeout(delay, self.soft.cancelled()).await;
+        }
+        self.soft.cancel();
+    }
+
+    /// Wishes for no new connections, or for them again. Those that are here stay.
+    pub fn ask_to_drain(&self, drain: bool) {
+        let news = if drain { "asked to take no connections" } else { "asked to take connections" };
+        tracing::info!("{news}");
+        self.drain.send_replace(drain);
+    }
+
+    /// The last wish for a drain, now and when it changes.
+    pub fn drains(&self) -> watch::Receiver<bool> {
+        self.drain.subscribe()
+    }
+
+    /// Whether new connections had better go elsewhere: somebody wishes so, or the node is leaving.
+    pub fn turns_away(&self) -> bool {
+        self.leaving.is_cancelled() || *self.drain.borrow()
     }
 
     /// Tells those who wait on [`Lifecycle::reloads`] to read their configuration again.
@@ -164,9 +210,44 @@ mod tests {
     async fn the_second_request_to_stop_is_the_hard_one() {
         let lifecycle = Lifecycle::new();
         lifecycle.ask_to_stop();
-        assert!(lifecycle.soft.is_cancelled() && !lifecycle.hard.is_cancelled());
+        assert!(lifecycle.leaving.is_cancelled() && !lifecycle.soft.is_cancelled());
         lifecycle.ask_to_stop();
-        assert!(lifecycle.hard.is_cancelled());
+        assert!(lifecycle.soft.is_cancelled() && lifecycle.hard.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leaving_node_serves_on_until_load_balancers_have_looked() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.ask_to_stop();
+        lifecycle.left().await;
+        let delay = Duration::from_secs(3);
+        let mut stopping = std::pin::pin!(lifecycle.stop_softly_after(delay));
+        let early = tokio::time::timeout(delay - Duration::from_millis(1), &mut stopping).await;
+        assert!(early.is_err() && !lifecycle.soft.is_cancelled());
+        stopping.await;
+        assert!(lifecycle.soft.is_cancelled() && !lifecycle.hard.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hard_stop_waits_for_no_delay() {
+        let lifecycle = Lifecycle::new();
+        lifecycle.ask_to_stop();
+        lifecycle.ask_to_stop();
+        let stopping = lifecycle.stop_softly_after(Duration::from_secs(3_600));
+        tokio::time::timeout(Duration::from_secs(1), stopping).await.expect("at once");
+    }
+
+    #[tokio::test]
+    async fn a_wish_to_drain_can_be_taken_back_and_a_stop_cannot() {
+        let lifecycle = Lifecycle::new();
+        let mut drains = lifecycle.drains();
+        lifecycle.ask_to_drain(true);
+        assert!(*drains.borrow_and_update() && lifecycle.turns_away());
+        lifecycle.ask_to_drain(false);
+        assert!(!*drains.borrow_and_update() && !lifecycle.turns_away());
+        lifecycle.ask_to_stop();
+        lifecycle.ask_to_drain(false);
+        assert!(lifecycle.turns_away());
     }
 
     #[tokio::test]
@@ -179,7 +260,7 @@ mod tests {
             tokio::task::yield_now().await;
             ended.send(()).expect("listener");
         });
-        lifecycle.ask_to_stop();
+        lifecycle.soft.cancel();
         assert!(lifecycle.stopped(Duration::from_secs(60)).await);
         has_ended.await.expect("the task ended before the stop did");
     }
@@ -189,7 +270,7 @@ mod tests {
         let lifecycle = Lifecycle::new();
         let hard = lifecycle.hard.clone();
         lifecycle.tracker.spawn(async move { hard.cancelled().await });
-        lifecycle.ask_to_stop();
+        lifecycle.soft.cancel();
         assert!(!lifecycle.stopped(Duration::from_secs(30)).await);
         assert!(lifecycle.tracker.is_empty());
     }
@@ -198,7 +279,7 @@ mod tests {
     async fn a_task_deaf_to_the_hard_stop_does_not_hold_the_process() {
         let lifecycle = Lifecycle::new();
         lifecycle.tracker.spawn(std::future::pending::<()>());
-        lifecycle.ask_to_stop();
+        lifecycle.soft.cancel();
         assert!(!lifecycle.stopped(Duration::from_secs(30)).await);
         assert_eq!(lifecycle.tracker.len(), 1);
     }

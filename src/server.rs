@@ -5,16 +5,17 @@ mod certificates;
 mod dev;
 mod endpoints;
 mod engine;
+mod ports;
 mod rules;
+mod stop;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
 use crate::hub::{self, Hub};
-use crate::lifecycle::{Lifecycle, PidFile, drain_delay};
+use crate::lifecycle::{Lifecycle, PidFile};
 use crate::node::{Node, Parts};
-use crate::protocol::codes::Disconnect;
 use crate::telemetry::health::{Health, Phase};
 use crate::telemetry::metrics::{Metrics, NodeCounts};
 use crate::time::Clock;
@@ -72,12 +73,14 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
         Some((address, port)) => Some(Listener::bind("internal", address, port).await?),
         None => None,
     };
+    let agent = ports::bind_agent(&config.http_server).await?;
     if dev.is_some() {
         dev::allow_own_origin(&mut config, listener.local_addr());
     }
     let lifecycle = Lifecycle::new();
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let health = Arc::new(Health::new());
+    stop::drain_when_asked(&health, &lifecycle);
     let (node, engine) = node_of(&config, clock, &lifecycle)?;
     let routes =
         endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
@@ -89,13 +92,18 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     if let Some(internal) = internal {
         // Health and metrics stay readable while connections drain.
         let serving = Serving::through_drain(routes.internal, &lifecycle);
+        let serving = ports::internal(serving, &config.http_server);
         tokio::spawn(internal.serve(Serving { tls: certificates.internal(), ..serving }));
+    }
+    if let Some(agent) = agent {
+        ports::serve_agent(agent, &node, &lifecycle);
     }
     if let Some(dev) = &dev {
         dev.greet(listener.local_addr());
     }
     let tls = certificates.external.clone();
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
+    let serving = ports::external(serving, &config.http_server, &node.clock);
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
     engine.start(&lifecycle);
     if engine.is_here() {
@@ -110,12 +118,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     }
     lifecycle.tracker.spawn(listener.serve(serving));
 
-    lifecycle.soft.cancelled().await;
-    health.enter(Phase::Draining);
-    drain(&node, config.shutdown.drain_window);
-    if !lifecycle.stopped(config.shutdown.timeout).await {
-        tracing::warn!("not every connection left in time");
-    }
+    stop::until_stopped(&node, &health, &lifecycle, &config.shutdown).await;
     Ok(())
 }
 
@@ -242,26 +245,4 @@ fn reload_when_asked(
             }
         }
     }));
-}
-
-/// Closes all connections with 3001, spread over the window so that they do not all come back to
-/// the other nodes in one moment.
-fn drain(node: &Arc<Node>, window: Duration) {
-    node.begin_drain();
-    // Those that have not authenticated stand in no registry; they leave at once.
-    node.wheel.ring_all();
-    let connections = node.hub.connections.all();
-    let count = connections.len().max(1) as f64;
-    tracing::info!(connections = connections.len(), "draining");
-    tokio::spawn(async move {
-        let mut waited = Duration::ZERO;
-        for (index, connection) in connections.into_iter().enumerate() {
-            let due = drain_delay(index as f64 / count, window);
-            if due > waited + hub::TURN {
-                tokio::time::sleep(due - waited).await;
-                waited = due;
-            }
-            connection.outbox.close(Disconnect::SHUTDOWN);
-        }
-    });
 }

@@ -9,6 +9,7 @@ use regex::Regex;
 use super::engine::EngineType;
 use super::report::Report;
 use super::setting::join;
+use super::shutdown::Shutdown;
 use super::tls::Tls;
 use super::token::Token;
 use super::values::item_path;
@@ -24,10 +25,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     check_token(&subscription_token, "client.subscription_token", report);
     check_channels(config, report);
     check_personal_channel(config, report);
-    if config.shutdown.drain_window >= config.shutdown.timeout {
-        let keys = ["shutdown.drain_window", "shutdown.timeout"];
-        report.fault(&keys, "must be shorter than shutdown.timeout");
-    }
+    check_shutdown(config, report);
     if !matches(r"^[a-zA-Z_][a-zA-Z0-9_]*$", &config.prometheus.prefix) {
         let message = "must be letters, digits and _, and not start with a digit";
         report.fault(&["prometheus.prefix"], message);
@@ -48,6 +46,22 @@ fn check_listeners(config: &Config, report: &mut Report<'_>) {
     if server.tls_external && server.internal().is_none() {
         let keys = ["http_server.tls_external", "http_server.internal_port"];
         report.fault(&keys, "needs an http_server.internal_port different from http_server.port");
+    }
+    if server.proxy_protocol && server.trusted_proxies.is_empty() {
+        let keys = ["http_server.proxy_protocol", "http_server.trusted_proxies"];
+        report.fault(&keys, "needs http_server.trusted_proxies, or nobody could connect");
+    }
+}
+
+fn check_shutdown(config: &Config, report: &mut Report<'_>) {
+    let Shutdown { timeout, drain_delay, drain_window } = config.shutdown;
+    if drain_window >= timeout {
+        let keys = ["shutdown.drain_window", "shutdown.timeout"];
+        report.fault(&keys, "must be shorter than shutdown.timeout");
+    } else if drain_delay.saturating_add(drain_window) >= timeout {
+        let keys = ["shutdown.drain_delay", "shutdown.drain_window", "shutdown.timeout"];
+        let message = "must together with shutdown.drain_window be shorter than shutdown.timeout";
+        report.fault(&keys, message);
     }
 }
 
@@ -269,6 +283,18 @@ fn advise(config: &Config, report: &mut Report<'_>) {
     if !api.disabled && !api.insecure && api.key.is_empty() {
         report.advise("http_api.key is not set: the server API is off");
     }
+    let server = &config.http_server;
+    if server.proxy_protocol && server.internal().is_none() {
+        report.advise(
+            "http_server.proxy_protocol without an http_server.internal_port: health, metrics and \
+             the server API answer to http_server.trusted_proxies alone",
+        );
+    }
+    if let Some(all) = server.trusted_proxies.iter().find(|network| network.prefix_len() == 0) {
+        report.advise(format!(
+            "http_server.trusted_proxies has {all}: everybody may claim any address"
+        ));
+    }
     let insecure = [
         ("client.insecure", client.insecure),
         (
@@ -373,6 +399,15 @@ mod tests {
             ("[client.token]\nuser_id_claim = \"a1\"".into(), "client.token.user_id_claim".into()),
             ("[client.token]\nrsa_public_key = \"x\"".into(), "client.token.rsa_public_key".into()),
             ("[shutdown]\ndrain_window = \"30s\"".into(), "shutdown.drain_window".into()),
+            ("[shutdown]\ndrain_delay = \"25s\"".into(), "shutdown.drain_delay".into()),
+            (
+                "[http_server]\nproxy_protocol = true".into(),
+                "http_server.proxy_protocol".into(),
+            ),
+            (
+                "[http_server]\ntrusted_proxies = [\"10.0.0.0/8\", \"haproxy\"]".into(),
+                "http_server.trusted_proxies".into(),
+            ),
             ("[prometheus]\nprefix = \"my-app\"".into(), "prometheus.prefix".into()),
             ("[http_api]\nhandler_prefix = \"api\"".into(), "http_api.handler_prefix".into()),
             (

@@ -181,6 +181,7 @@ fn bind_to_loopback(config: &mut Config) -> Result<(), DevError> {
     for (key, address) in [
         ("http_server.address", &server.address),
         ("http_server.internal_address", &server.internal_address),
+        ("http_server.agent_address", &server.agent_address),
     ] {
         if !address.is_empty() && !is_loopback(address) {
             return Err(DevError::NotLoopback { key, address: address.clone() });

@@ -93,8 +93,8 @@ fn websocket(
         tracker: lifecycle.tracker.clone(),
         user_header,
     });
-    Ok(handler(move |request, _| {
-        let response = endpoint.answer(request);
+    Ok(handler(move |request, peer| {
+        let response = endpoint.answer(request, peer);
         async { response }
     }))
 }

@@ -108,6 +108,11 @@ impl Session {
         })
     }
 
+    /// The connection's id, which its client learns when it has authenticated.
+    pub fn id(&self) -> Uuid {
+        self.connection.id()
+    }
+
     pub fn codec(&self) -> Codec {
         self.connection.codec()
     }

@@ -1,6 +1,6 @@
 //! Whether the process lives, and whether it should be sent connections.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use hyper::StatusCode;
 
@@ -20,6 +20,7 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Health {
     phase: AtomicU8,
+    turns_away: AtomicBool,
 }
 
 /// The answer to a probe: a status and a JSON body.
@@ -38,6 +39,11 @@ impl Health {
     /// Enters a phase; a phase already left is not entered again.
     pub fn enter(&self, phase: Phase) {
         self.phase.fetch_max(phase as u8, Ordering::Release);
+    }
+
+    /// Whether the administrator wishes for no new connections; may be taken back.
+    pub fn turn_away(&self, wish: bool) {
+        self.turns_away.store(wish, Ordering::Release);
     }
 
     /// The current phase.
@@ -60,6 +66,10 @@ impl Health {
             Phase::Starting => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 r#"{"status":"starting","reason":"not all parts of the node are up yet"}"#,
+            ),
+            Phase::Ready if self.turns_away.load(Ordering::Acquire) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                r#"{"status":"draining","reason":"an administrator asked for no new connections"}"#,
             ),
             Phase::Ready => (StatusCode::OK, r#"{"status":"ready"}"#),
             Phase::Draining => (
@@ -84,6 +94,17 @@ mod tests {
             assert_eq!(health.ready().status.as_u16(), status, "{phase:?}");
             assert!(serde_json::from_str::<serde_json::Value>(health.ready().body).is_ok());
             assert_eq!(health.live(), Report { status: StatusCode::OK, body: "{}" });
+        }
+    }
+
+    #[test]
+    fn a_wish_for_no_connections_can_be_taken_back() {
+        let health = Health::new();
+        health.enter(Phase::Ready);
+        for (wish, status) in [(true, 503), (false, 200)] {
+            health.turn_away(wish);
+            assert_eq!(health.ready().status.as_u16(), status);
+            assert!(serde_json::from_str::<serde_json::Value>(health.ready().body).is_ok());
         }
     }
 

@@ -12,7 +12,7 @@
 //! | `reason` | its text |
 //! | `error` | what failed, with its causes |
 //! | `transport` | `websocket` |
-//! | `remote_addr` | address and port of the peer |
+//! | `remote_addr` | address and port of the client, as far as trusted proxies tell it |
 //!
 //! Tokens, keys and publication data are never logged. A failure is logged once, where it is
 //! handled.

@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::proxies::TrustedProxies;
+use super::proxy_protocol::{ProxyProtocol, Refused};
 use super::routes::{Peer, Routes};
 use super::socket::Socket;
 use super::tls::TlsServer;
@@ -53,6 +55,10 @@ pub struct Serving {
     pub routes: Arc<Routes>,
     /// Plain TCP if not given.
     pub tls: Option<TlsServer>,
+    /// Connections begin with a header that tells whose they are, if given.
+    pub proxy_protocol: Option<Arc<ProxyProtocol>>,
+    /// Who may tell in headers of a request whose it is.
+    pub trusted_proxies: TrustedProxies,
     pub timeouts: Timeouts,
     /// Ends accepting. Requests under way are answered, then their connections close.
     pub stop: CancellationToken,
@@ -65,6 +71,8 @@ pub struct Serving {
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
+    /// For the header of the PROXY protocol.
+    pub introduction: Duration,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// To send a request head, from connecting or from the end of the previous response.
@@ -82,9 +90,14 @@ pub struct BindError {
 }
 
 impl Default for Timeouts {
-    /// 10 seconds each, Centrifugo's fixed time for request headers.
+    /// 10 seconds, Centrifugo's fixed time for request headers, and 5 for the PROXY protocol: long
+    /// enough for the header's packet to be sent again once, as its specification asks for.
     fn default() -> Self {
-        Self { handshake: Duration::from_secs(10), head: Duration::from_secs(10) }
+        Self {
+            introduction: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+        }
     }
 }
 
@@ -94,6 +107,8 @@ impl Serving {
         Self {
             routes: Arc::new(routes),
             tls: None,
+            proxy_protocol: None,
+            trusted_proxies: TrustedProxies::default(),
             timeouts: Timeouts::default(),
             stop: lifecycle.soft.clone(),
             hard: lifecycle.hard.clone(),
@@ -131,10 +146,23 @@ impl Listener {
     /// Accepts connections until `serving.stop`, then closes the port. Logs the line `listening`
     /// with the field `address` first. Connections run in tasks of `serving.tracker`.
     pub async fn serve(self, serving: Serving) {
-        let (name, tls) = (self.name, serving.tls.is_some());
-        tracing::info!(listener = name, address = %self.addr, tls, "listening");
+        let tls = serving.tls.is_some();
         let serving = Arc::new(serving);
-        let mut stop = pin!(serving.stop.cancelled());
+        self.accept_until(&serving.stop, |tcp, addr| {
+            let peer = Peer { addr, tls };
+            serving.tracker.spawn(connection(Arc::clone(&serving), tcp, peer));
+        })
+        .await;
+    }
+
+    /// Hands each connection and its peer to `take` until `stop`, then closes the port.
+    pub(super) async fn accept_until(
+        self,
+        stop: &CancellationToken,
+        mut take: impl FnMut(TcpStream, SocketAddr),
+    ) {
+        tracing::info!(listener = self.name, address = %self.addr, "listening");
+        let mut stop = pin!(stop.cancelled());
         let mut failing = false;
         loop {
             let accepted = tokio::select! {
@@ -145,20 +173,19 @@ impl Listener {
             match accepted {
                 Ok((tcp, addr)) => {
                     failing = false;
-                    let peer = Peer { addr: canonical(addr), tls };
-                    serving.tracker.spawn(connection(Arc::clone(&serving), tcp, peer));
+                    take(tcp, canonical(addr));
                 }
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => {
                     if !failing {
-                        tracing::error!(listener = name, %error, "cannot accept connections");
+                        tracing::error!(listener = self.name, %error, "cannot accept connections");
                     }
                     failing = true;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-        tracing::info!(listener = name, address = %self.addr, "stopped listening");
+        tracing::info!(listener = self.name, address = %self.addr, "stopped listening");
     }
 }
 
@@ -208,18 +235,40 @@ fn concerns_one_peer(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-async fn connection(serving: Arc<Serving>, tcp: TcpStream, peer: Peer) {
-    let remote_addr = peer.addr;
+async fn connection(serving: Arc<Serving>, mut tcp: TcpStream, mut peer: Peer) {
+    let opened = async {
+        peer.addr = introduce(&serving, &mut tcp, peer.addr).await?;
+        secure(&serving, tcp).await.map_err(|error| {
+            tracing::debug!(remote_addr = %peer.addr, %error, "TLS handshake failed");
+        })
+    };
     let socket = tokio::select! {
-        secured = secure(&serving, tcp) => match secured {
+        opened = opened => match opened {
             Ok(socket) => socket,
-            Err(error) => return tracing::debug!(%remote_addr, %error, "TLS handshake failed"),
+            Err(()) => return,
         },
         () = serving.hard.cancelled() => return,
     };
     if let Err(error) = speak_http(&serving, socket, peer).await {
-        tracing::debug!(%remote_addr, error = &error as &dyn std::error::Error, "HTTP ended");
+        let error = &error as &dyn std::error::Error;
+        tracing::debug!(remote_addr = %peer.addr, error, "HTTP ended");
     }
+}
+
+/// Whose connection it is; an error is in the log.
+async fn introduce(
+    serving: &Serving,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+) -> Result<SocketAddr, ()> {
+    let Some(protocol) = &serving.proxy_protocol else { return Ok(peer) };
+    protocol.enter(tcp, peer, serving.timeouts.introduction).await.map_err(|error: Refused| {
+        if protocol.should_tell(&error) {
+            tracing::warn!(remote_addr = %peer, %error, "connection refused");
+        } else {
+            tracing::debug!(remote_addr = %peer, %error, "connection refused");
+        }
+    })
 }
 
 async fn secure(serving: &Serving, tcp: TcpStream) -> io::Result<Socket> {
@@ -230,10 +279,12 @@ async fn secure(serving: &Serving, tcp: TcpStream) -> io::Result<Socket> {
 }
 
 async fn speak_http(serving: &Arc<Serving>, socket: Socket, peer: Peer) -> hyper::Result<()> {
-    let routes = Arc::clone(&serving.routes);
-    let service = service_fn(move |request| {
-        let routes = Arc::clone(&routes);
-        async move { Ok::<_, Infallible>(routes.answer(request, peer).await) }
+    let shared = Arc::clone(serving);
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let serving = Arc::clone(&shared);
+        let addr = serving.trusted_proxies.client_of(request.headers(), peer.addr);
+        let peer = Peer { addr, ..peer };
+        async move { Ok::<_, Infallible>(serving.routes.answer(request, peer).await) }
     });
     let http = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -29,10 +29,11 @@ pub type Body = Full<Bytes>;
 pub type Handler =
     Arc<dyn Fn(Request<Incoming>, Peer) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
-/// Who is at the other end of a connection.
+/// Who sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The address of the connection: that of a proxy if one is in between.
+    /// The client's address, as far as trusted proxies tell it: otherwise that of whoever connected.
+    /// The port is 0 if it is not known.
     pub addr: SocketAddr,
     /// Whether this server ended TLS on it.
     pub tls: bool,

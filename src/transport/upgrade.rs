@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::limits::{ConnectionLimits, Permit};
 use super::origin::AllowedOrigins;
-use super::routes::{Body, empty, text};
+use super::routes::{Body, Peer, empty, text};
 use super::socket::into_socket;
 use super::websocket::{WebSocket, WebSocketSettings};
 use crate::node::Node;
@@ -40,14 +40,18 @@ pub struct WebSocketEndpoint {
 
 impl WebSocketEndpoint {
     /// Answers a request to upgrade; the session begins when the answer is sent.
-    pub fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+    pub fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         // A route for GET answers HEAD as well.
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "");
         }
         let permit = match self.admit(request.headers()) {
             Ok(permit) => permit,
-            Err(response) => return *response,
+            Err(response) => {
+                let (remote_addr, status) = (peer.addr, response.status().as_u16());
+                tracing::debug!(%remote_addr, status, "WebSocket refused");
+                return *response;
+            }
         };
         let accept = match handshake(request.headers()) {
             Ok(accept) => accept,
@@ -60,6 +64,8 @@ impl WebSocketEndpoint {
         };
         let deflate = self.settings.compression.and_then(|_| deflate_of(request.headers()));
         let session = Session::open(&self.node, codec, traits);
+        let client = session.id();
+        tracing::debug!(%client, remote_addr = %peer.addr, transport = "websocket", "connected");
         let settings = self.settings;
         let upgrade = hyper::upgrade::on(&mut request);
         self.tracker.spawn(async move {

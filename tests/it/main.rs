@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod dev;
+mod edge;
 mod framing;
 mod fuzzed;
 mod hostile;

@@ -4,4 +4,4 @@ mod contract;
 mod fence;
 mod gateways;
 mod outages;
-mod process;
+pub mod process;

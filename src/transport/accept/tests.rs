@@ -13,6 +13,7 @@ use tokio_rustls::{TlsConnector, client};
 
 use super::*;
 use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
 use crate::transport::routes::{empty, handler, text};
 use crate::transport::socket::into_socket;
 use crate::transport::tls::TlsMaterial;
@@ -128,7 +129,7 @@ async fn a_stop_finishes_the_request_under_way() {
     let mut port = port().await;
     let waiting = send(&port, b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n").await;
     port.asked.recv().await.expect("asked");
-    port.lifecycle.ask_to_stop();
+    port.lifecycle.soft.cancel();
     (&mut port.accepting).await.expect("the accept loop ends");
     assert!(TcpStream::connect(port.addr).await.is_err());
 
@@ -159,7 +160,7 @@ async fn a_stop_closes_idle_connections_at_once() {
     let mut start = [0; 12];
     kept_alive.read_exact(&mut start).await.expect("answer");
     assert_eq!(&start, b"HTTP/1.1 404");
-    port.lifecycle.ask_to_stop();
+    port.lifecycle.soft.cancel();
     until_closed(kept_alive).await;
     assert_eq!(until_closed(silent).await, "");
     assert!(port.lifecycle.stopped(Duration::from_secs(60)).await);
@@ -175,7 +176,7 @@ async fn a_stop_waits_for_upgraded_connections() {
     while !answer.ends_with(b"\r\n\r\n1") {
         assert_ne!(tcp.read_buf(&mut answer).await.expect("answer"), 0);
     }
-    port.lifecycle.ask_to_stop();
+    port.lifecycle.soft.cancel();
     (&mut port.accepting).await.expect("the accept loop ends");
     tcp.write_all(b"2").await.expect("write");
     assert_eq!(tcp.read_u8().await.expect("still open"), b'2');
@@ -243,6 +244,95 @@ async fn requests_are_counted_by_pattern_and_never_by_path() {
     assert!(!text.contains("/some/path"), "{text}");
 }
 
+fn trusted(network: &str) -> TrustedProxies {
+    TrustedProxies::new(&[network.parse().expect("network")])
+}
+
+fn expecting(network: &str) -> Option<Arc<ProxyProtocol>> {
+    Some(Arc::new(ProxyProtocol::new(trusted(network), Clock::real())))
+}
+
+const INTRODUCED: &[u8] = b"PROXY TCP4 203.0.113.9 10.0.0.1 5000 443\r\n";
+
+#[tokio::test]
+async fn a_trusted_proxy_tells_the_address_before_the_connection() {
+    let certificates = Certificates::new();
+    let tls = certificates.server(None);
+    let plain = port_with(|serving| serving.proxy_protocol = expecting("127.0.0.1/32")).await;
+    let answer = until_closed(send(&plain, &[INTRODUCED, GET_PEER].concat()).await).await;
+    assert!(answer.contains("addr: 203.0.113.9:5000, tls: false"), "{answer}");
+
+    // Before the handshake, too.
+    let secured = port_with(|serving| {
+        serving.proxy_protocol = expecting("127.0.0.1/32");
+        serving.tls = Some(tls);
+    })
+    .await;
+    let mut stream = certificates.secure(send(&secured, INTRODUCED).await).await.expect("TLS");
+    stream.write_all(GET_PEER).await.expect("write");
+    let answer = until_closed(stream).await;
+    assert!(answer.contains("addr: 203.0.113.9:5000, tls: true"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_port_for_proxies_closes_on_everybody_else_without_a_word() {
+    let port = port_with(|serving| serving.proxy_protocol = expecting("10.0.0.0/8")).await;
+    for bytes in [INTRODUCED, GET_PEER, b""] {
+        assert_eq!(until_closed(send(&port, bytes).await).await, "");
+    }
+    let port = port_with(|serving| {
+        serving.proxy_protocol = expecting("127.0.0.1/32");
+        serving.timeouts.introduction = Duration::from_millis(30);
+    })
+    .await;
+    for bytes in [GET_PEER, b"", b"PROXY", b"PROXY TCP4 1.1.1.1 x 1 2\r\n"] {
+        assert_eq!(until_closed(send(&port, bytes).await).await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_expects_no_header_of_a_proxy_takes_none() {
+    let port = port_with(|serving| serving.trusted_proxies = trusted("127.0.0.1/32")).await;
+    let two = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01\0\x50\x01\xbb";
+    for header in [INTRODUCED, two] {
+        let answer = until_closed(send(&port, &[header, GET_PEER].concat()).await).await;
+        assert!(!answer.contains("200") && !answer.contains("addr"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn headers_tell_the_address_if_a_trusted_proxy_sends_them() {
+    let request = |name: &str| {
+        format!(
+            "GET /peer HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+             {name}: 1.1.1.1, 203.0.113.9\r\n\r\n"
+        )
+    };
+    let believing = port_with(|serving| serving.trusted_proxies = trusted("127.0.0.1/32")).await;
+    let forwarded = request("X-Forwarded-For");
+    let answer = until_closed(send(&believing, forwarded.as_bytes()).await).await;
+    assert!(answer.contains("addr: 203.0.113.9:0"), "{answer}");
+
+    let wary = port().await;
+    let answer = until_closed(send(&wary, forwarded.as_bytes()).await).await;
+    assert!(answer.contains("addr: 127.0.0.1:"), "{answer}");
+
+    // Behind the PROXY protocol it is the client that sends them, and a client is not believed.
+    let both = port_with(|serving| {
+        serving.trusted_proxies = trusted("127.0.0.1/32");
+        serving.proxy_protocol = expecting("127.0.0.1/32");
+    })
+    .await;
+    let forged = [
+        INTRODUCED,
+        b"GET /peer HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+        X-Forwarded-For: 1.1.1.1\r\nX-Real-IP: 1.1.1.1\r\n\r\n",
+    ]
+    .concat();
+    let answer = until_closed(send(&both, &forged).await).await;
+    assert!(answer.contains("addr: 203.0.113.9:5000"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let port = port().await;
@@ -293,11 +383,14 @@ impl Certificates {
     }
 
     async fn connect(&self, port: &Port) -> io::Result<client::TlsStream<TcpStream>> {
+        self.secure(TcpStream::connect(port.addr).await.expect("connection")).await
+    }
+
+    async fn secure(&self, tcp: TcpStream) -> io::Result<client::TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         let cert = CertificateDer::from_pem_slice(self.cert.as_bytes()).expect("PEM");
         roots.add(cert).expect("root");
         let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let tcp = TcpStream::connect(port.addr).await.expect("connection");
         let name = ServerName::try_from("localhost").expect("name");
         TlsConnector::from(Arc::new(config)).connect(name, tcp).await
     }
