@@ -96,17 +96,20 @@ impl Node {
     }
 
     fn select(&self, selection: &Selection) -> Vec<Arc<Connection>> {
-        let named = |connection: &Connection| {
-            let id = connection.id().to_string();
-            (selection.client.is_empty() || selection.client == id)
-                && selection.session.is_empty()
-                && !selection.except.contains(&id)
-        };
-        let mut connections = match selection.all_users {
+        let Selection { user, all_users, client, session, except } = selection;
+        if !session.is_empty() {
+            return Vec::new();
+        }
+        let mut connections = match all_users {
             true => self.hub.connections.all(),
-            false => self.hub.connections.of_user(&selection.user),
+            false => self.hub.connections.of_user(user),
         };
-        connections.retain(|connection| named(connection));
+        if !client.is_empty() || !except.is_empty() {
+            connections.retain(|connection| {
+                let id = connection.id().to_string();
+                (client.is_empty() || *client == id) && !except.contains(&id)
+            });
+        }
         connections
     }
 }

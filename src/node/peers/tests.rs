@@ -145,7 +145,7 @@ async fn a_new_node_is_told_at_once_who_is_here() {
 async fn a_node_that_stops_says_so_and_describes_itself_no_more() {
     let (_node, inlet, mut sent, lifecycle) = joined();
     next_to(&mut sent, None).await;
-    lifecycle.ask_to_stop();
+    lifecycle.soft.cancel();
     assert_eq!(next_to(&mut sent, None).await, Content::Shutdown);
     assert!(timeout(SOON, lifecycle.stopped(SOON)).await.expect("in time"), "by itself");
     inlet.attached();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::foreign::Foreign;
 use super::gateways::gateway;
+use super::outages::{Cluster, FAILOVER};
 use super::process::RedisServer;
 use crate::support::{SOON, Server, eventually, get, http, token};
 
@@ -330,6 +331,28 @@ async fn with_several_shards_one_is_enough_to_command() {
         assert_eq!(code_of_close(&mut ann).await, Some(3_503));
     }
     assert_eq!(nodes(&one).await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_know_and_command_each_other_after_a_failover() {
+    let mut redis = Cluster::start().await;
+    let [one, two] = cluster(&redis.settings()).await;
+    let _bob = two.subscribed("bob", "lobby:a").await;
+    let (mut ann, _) = connected(&two, "ann").await;
+    redis.servers[0].kill();
+    eventually("the successor is found", FAILOVER, async || {
+        channels_if_told(&one).await == Some(json!({ "lobby:a": { "num_clients": 1 } }))
+    })
+    .await;
+    assert_eq!(nodes(&one).await.len(), 2, "known since before");
+    done(&one, "disconnect", json!({ "user": "ann" })).await;
+    assert_eq!(code_of_close(&mut ann).await, Some(3_503));
+}
+
+/// All channels, or `None` if that cannot be said now.
+async fn channels_if_told(server: &Server) -> Option<Value> {
+    let mut answer = call(server, "channels", json!({})).await;
+    answer.get_mut("result").map(|result| result["channels"].take())
 }
 
 #[tokio::test(flavor = "multi_thread")]
