@@ -5,5 +5,6 @@ mod control;
 mod fence;
 mod foreign;
 mod gateways;
+mod nodes;
 mod outages;
 pub mod process;

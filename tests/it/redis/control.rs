@@ -1,65 +1,14 @@
 //! Nodes know each other, and what is asked of one is done by all.
 
 use bobolink::client::{Client, Error};
-use bobolink::protocol::control::{self, Content};
-use bobolink::protocol::reply::Push;
-use hyper::Method;
-use prost::Message;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::foreign::Foreign;
 use super::gateways::gateway;
+use super::nodes::{call, channels, cluster, code_of_close, connected, done, nodes, push};
 use super::outages::{Cluster, FAILOVER};
 use super::process::RedisServer;
-use crate::support::{SOON, Server, eventually, get, http, token};
-
-/// Gateways that know each other.
-async fn cluster<const N: usize>(settings: &str) -> [Server; N] {
-    let servers = futures_util::future::join_all((0..N).map(|_| gateway(settings))).await;
-    for server in &servers {
-        eventually("they know each other", SOON, async || nodes(server).await.len() == N).await;
-    }
-    servers.try_into().unwrap_or_else(|_| unreachable!("as many as asked for"))
-}
-
-async fn call(server: &Server, method: &str, request: Value) -> Value {
-    let (path, body) = (format!("/api/{method}"), request.to_string());
-    let answer = http(server.address(), Method::POST, &path, &[], &body).await;
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    serde_json::from_str(&answer.body).expect("JSON")
-}
-
-/// The result of a call that succeeds.
-async fn done(server: &Server, method: &str, request: Value) -> Value {
-    let mut answer = call(server, method, request).await;
-    assert_eq!(answer.get("error"), None, "{method}: {answer}");
-    answer["result"].take()
-}
-
-async fn nodes(server: &Server) -> Vec<Value> {
-    let mut info = done(server, "info", json!({})).await;
-    serde_json::from_value(info["nodes"].take()).expect("a list")
-}
-
-async fn channels(server: &Server, pattern: &str) -> Value {
-    done(server, "channels", json!({ "pattern": pattern })).await["channels"].take()
-}
-
-/// A connection of `user`, and its client id.
-async fn connected(server: &Server, user: &str) -> (Client, String) {
-    let mut client = server.open().await;
-    let connected = client.connect(&token(user)).await.expect("connected");
-    (client, connected.client)
-}
-
-async fn push(client: &mut Client) -> Push {
-    client.push(SOON).await.expect("a push")
-}
-
-async fn code_of_close(client: &mut Client) -> Option<u16> {
-    client.closed(SOON).await.expect("closed").code
-}
+use crate::support::{SOON, Server, eventually, get};
 
 /// Whether the connection stands, as a round trip shows.
 async fn is_open(client: &mut Client) -> bool {
@@ -349,127 +298,24 @@ async fn nodes_know_and_command_each_other_after_a_failover() {
     assert_eq!(code_of_close(&mut ann).await, Some(3_503));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_finds_no_sentinel_says_so_and_joins_when_they_come() {
+    let mut redis = Cluster::start().await;
+    let one = gateway(&redis.settings()).await;
+    redis.sentinels.iter_mut().for_each(RedisServer::kill);
+    let settings = format!("{}health.enabled = true\n", redis.settings());
+    let two = Server::start(&settings).await;
+    two.log().wait_for(|line| line["message"] == "no sentinel names a master, asking on").await;
+    assert_eq!(get(two.address(), "/health/ready").await.status, 503);
+    assert_eq!(nodes(&one).await.len(), 1);
+    redis.sentinels.iter_mut().for_each(RedisServer::revive);
+    let is_ready = async || get(two.address(), "/health/ready").await.status == 200;
+    eventually("it is ready", FAILOVER, is_ready).await;
+    eventually("it is known", SOON, async || nodes(&one).await.len() == 2).await;
+}
+
 /// All channels, or `None` if that cannot be said now.
 async fn channels_if_told(server: &Server) -> Option<Value> {
     let mut answer = call(server, "channels", json!({})).await;
     answer.get_mut("result").map(|result| result["channels"].take())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_centrifugo_is_obeyed_and_answered() {
-    let redis = RedisServer::start();
-    let one = gateway(&redis.settings()).await;
-    let foreign = Foreign::on(&redis).await;
-    foreign.say_fixture("node").await;
-    let own = nodes(&one).await[0]["uid"].clone();
-    // To it alone, since it is new.
-    let described = foreign.hears(|heard| match &heard.content {
-        Content::Node(node) if heard.alone => Some(node.uid.clone()),
-        _ => None,
-    });
-    assert_eq!(json!(described.await), own);
-    let expected = json!({
-        "uid": "n1", "name": "host_8000", "version": "6.9.1", "num_clients": 300, "num_users": 2,
-        "num_subs": 5, "num_channels": 3, "uptime": 120,
-        "metrics": { "interval": 60.0, "items": { "a.b": 1.5 } },
-    });
-    eventually("it is known", SOON, async || nodes(&one).await.get(1) == Some(&expected)).await;
-
-    let (mut ann, client) = connected(&one, "ann").await;
-    foreign.say_fixture("subscribe_a_user").await;
-    let told = push(&mut ann).await;
-    let subscribed = told.subscribe.expect("the subscription");
-    assert_eq!((told.channel.as_str(), &subscribed.data[..]), ("chat:a", &b"[1]"[..]));
-    assert!(subscribed.recoverable && subscribed.positioned);
-    let presence = done(&one, "presence", json!({ "channel": "chat:a" })).await;
-    assert_eq!(presence["presence"][&client]["chan_info"], json!({ "a": 1 }));
-
-    foreign.say_fixture("survey_request").await;
-    foreign.say_fixture("survey_request_of_emulation").await;
-    let answer = async |id: u64| {
-        foreign
-            .hears(|heard| match &heard.content {
-                Content::SurveyResponse(answer) if heard.alone && answer.id == id => {
-                    Some(answer.clone())
-                }
-                _ => None,
-            })
-            .await
-    };
-    let about_channels = answer(300).await;
-    let told = control::ChannelsResult::decode(about_channels.data).expect("channels");
-    assert_eq!(about_channels.code, 0);
-    assert_eq!(told.channels["chat:a"].num_clients, 1);
-    assert_eq!(answer(301).await.code, control::answer::UNKNOWN);
-
-    foreign.say_fixture("refresh_a_user").await;
-    assert!(push(&mut ann).await.refresh.expect("the new expiry").expires);
-    foreign.say_fixture("unsubscribe_a_user").await;
-    let ended = push(&mut ann).await.unsubscribe.expect("the end");
-    assert_eq!((ended.code, ended.reason.as_str()), (2_000, "bye"));
-    foreign.say_fixture("disconnect_a_user").await;
-    let close = ann.closed(SOON).await.expect("closed");
-    assert_eq!((close.code, close.reason.as_str()), (Some(4_500), "closed"));
-    let mut bob = one.connected("bob").await;
-    foreign.say_fixture("disconnect_all_users").await;
-    assert_eq!(code_of_close(&mut bob).await, Some(4_501));
-
-    foreign.say_fixture("shutdown").await;
-    eventually("it is gone", SOON, async || nodes(&one).await.len() == 1).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_understood_does_not_disturb() {
-    let redis = RedisServer::start();
-    let one = gateway(&redis.settings()).await;
-    let foreign = Foreign::on(&redis).await;
-    let mut ann = one.subscribed("ann", "lobby:a").await;
-    for name in ["notification", "of_a_later_edition", "survey_response", "disconnect_by_labels"] {
-        foreign.say_fixture(name).await;
-    }
-    for _ in 0..500 {
-        foreign.say_bytes(b"\xff\xff\xff\xff").await;
-        foreign.say_bytes(b"").await;
-    }
-    done(&one, "publish", json!({ "channel": "lobby:a", "data": 1 })).await;
-    assert_eq!(&ann.publication(SOON).await.expect("a publication").1.data[..], b"1");
-    // Acted on in its turn, behind all that.
-    foreign.say_fixture("disconnect_a_user").await;
-    assert_eq!(code_of_close(&mut ann).await, Some(4_500));
-    let complaints = one.log().count(|line| line["level"] == "WARN" || line["level"] == "warn");
-    assert!(complaints < 100, "{complaints} lines for 1000 messages");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_of_centrifugo_is_asked_and_waited_for() {
-    let redis = RedisServer::start();
-    let one = gateway(&redis.settings()).await;
-    let foreign = Foreign::on(&redis).await;
-    let _known = foreign.stay();
-    eventually("it is known", SOON, async || nodes(&one).await.len() == 2).await;
-    let _ann = one.subscribed("ann", "chat:a").await;
-    let there = [("chat:a", 2), ("chat:b", 1)]
-        .map(|(name, num_clients)| (name.to_owned(), control::ChannelInfo { num_clients }));
-    let there = control::ChannelsResult { channels: there.into() }.encode_to_vec();
-    let answering = foreign.answer("channels", 0, there.into());
-    let (all, ()) = tokio::join!(channels(&one, "chat:*"), answering);
-    let expected = json!({ "chat:a": { "num_clients": 3 }, "chat:b": { "num_clients": 1 } });
-    assert_eq!(all, expected);
-    let asked = foreign.hears(|heard| match &heard.content {
-        Content::SurveyRequest(request) => Some(request.data.clone()),
-        _ => None,
-    });
-    assert_eq!(control::ChannelsRequest::decode(asked.await).expect("it").pattern, "chat:*");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_cannot_answer_makes_an_error() {
-    let redis = RedisServer::start();
-    let one = gateway(&redis.settings()).await;
-    let foreign = Foreign::on(&redis).await;
-    let _known = foreign.stay();
-    eventually("it is known", SOON, async || nodes(&one).await.len() == 2).await;
-    let answering = foreign.answer("channels", control::answer::INTERNAL, "".into());
-    let (failed, ()) = tokio::join!(call(&one, "channels", json!({})), answering);
-    assert_eq!(failed["error"]["code"], 100, "{failed}");
 }

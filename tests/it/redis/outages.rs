@@ -17,7 +17,7 @@ pub const FAILOVER: Duration = Duration::from_secs(60);
 /// A master, a replica and three sentinels that know of each other.
 pub struct Cluster {
     pub servers: [RedisServer; 2],
-    sentinels: [RedisServer; 3],
+    pub sentinels: [RedisServer; 3],
 }
 
 impl Cluster {
