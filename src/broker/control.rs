@@ -55,6 +55,11 @@ impl Controller {
         }
     }
 
+    /// Whether there are no other nodes, and never will be.
+    pub fn is_alone(&self) -> bool {
+        matches!(self, Self::Alone)
+    }
+
     /// Whether messages of others can arrive.
     pub fn can_hear(&self) -> bool {
         match self {

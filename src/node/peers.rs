@@ -38,7 +38,7 @@ pub struct Peers {
     id: Uuid,
     /// The same as text.
     uid: String,
-    controller: Controller,
+    pub(super) controller: Controller,
     pub(super) registry: Mutex<Registry>,
     pub(super) surveys: Surveys,
     /// Of this node, for the last whole interval.
@@ -121,7 +121,7 @@ impl Node {
     /// Tells something to node `to`, or to all others.
     pub(super) async fn tell(&self, to: Option<&str>, content: Content) -> Result<(), Error> {
         let controller = &self.peers.controller;
-        if !matches!(controller, Controller::Alone) {
+        if !controller.is_alone() {
             let message = Command::new(&self.peers.uid, content).to_bytes();
             controller.send(to, message).await?;
             self.metrics.node.messages_sent.with(MessageType::Control).inc();
@@ -179,8 +179,7 @@ impl Announcer {
         loop {
             tokio::select! {
                 () = soft.cancelled() => break,
-                // Those who come to know each other over a new connection need not wait.
-                () = attached.notified() => self.due = self.node.clock.now(),
+                () = attached.notified() => self.begin_anew(),
                 Some(uid) = self.newcomers.recv() => self.describe_to(Some(&uid), true).await,
                 _ = looks.tick() => self.look(),
             }
@@ -198,6 +197,12 @@ impl Announcer {
         if !matches!(tokio::time::timeout(GOODBYE, goodbye).await, Ok(Ok(()))) {
             tracing::warn!("other nodes were not told of the stop, they will notice");
         }
+    }
+
+    /// Over a new connection nodes come to know each other at once; what was said before it is lost.
+    fn begin_anew(&mut self) {
+        self.due = self.node.clock.now();
+        self.node.peers.registry.lock().was_deaf(self.due);
     }
 
     async fn describe_to(&self, to: Option<&str>, with_metrics: bool) {

@@ -17,6 +17,8 @@ const SILENT_AFTER: Duration = Duration::from_secs(7);
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look that comes so late means that this process stood still, and heard nothing meanwhile.
 const STALL: Duration = Duration::from_secs(2);
+/// So long after this node began to hear, it has heard of all: everybody has described itself by then.
+const MEETING: Duration = Duration::from_millis(3_500);
 /// How long a description of a node that has stopped may still be on its way, over another shard.
 const STOPPED_FOR: Duration = Duration::from_secs(30);
 /// Others at most. Far more than can usefully exchange what every node tells every other.
@@ -76,12 +78,22 @@ impl Registry {
         was_known
     }
 
+    /// Until now something may have kept this node from hearing others.
+    pub fn was_deaf(&mut self, now: Instant) {
+        self.hearing_since = Some(now);
+    }
+
+    /// From when on no node is missing here that was there before.
+    pub fn is_whole_at(&self) -> Option<Instant> {
+        Some(self.hearing_since? + MEETING)
+    }
+
     /// Forgets the silent, and returns them. `can_hear`: whether messages of others arrive now.
     pub fn look(&mut self, can_hear: bool, now: Instant) -> Vec<NodeInfo> {
         let since = |then: Instant| now.saturating_duration_since(then);
         let has_stalled = self.looked.replace(now).is_none_or(|looked| since(looked) >= STALL);
         if has_stalled || !can_hear {
-            self.hearing_since = Some(now);
+            self.was_deaf(now);
         }
         self.stopped.retain(|_, at| since(*at) < STOPPED_FOR);
         let hearing_since = self.hearing_since;
@@ -179,6 +191,22 @@ mod tests {
         assert!(registry.look(true, start + Duration::from_secs(60)).is_empty());
         assert!(look_until(&mut registry, start, 60.5, 66.5).is_empty());
         assert_eq!(look_until(&mut registry, start, 67.0, 67.5), ["a"]);
+    }
+
+    #[test]
+    fn all_are_known_once_everybody_could_be_heard() {
+        let (mut registry, start) = (Registry::default(), Clock::manual(0).now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(registry.is_whole_at(), None);
+        registry.look(true, at(0));
+        look_until(&mut registry, start, 0.5, 9.5);
+        assert_eq!(registry.is_whole_at(), Some(at(0) + MEETING));
+        registry.look(false, at(10));
+        look_until(&mut registry, start, 10.5, 19.5);
+        assert_eq!(registry.is_whole_at(), Some(at(10) + MEETING));
+        registry.was_deaf(at(20));
+        assert_eq!(registry.is_whole_at(), Some(at(20) + MEETING));
+        assert!(MEETING > ANNOUNCE_EVERY);
     }
 
     #[test]

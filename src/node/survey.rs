@@ -1,7 +1,7 @@
 //! Questions to all nodes, and answers to theirs.
 //!
-//! An answer is whole or it is an error: whoever asks waits for every node that was known when the
-//! question went out. One that dies meanwhile fails it at once; one that stops is not waited for, since
+//! An answer is whole or it is an error: nothing is asked before all nodes are known, and whoever asks
+//! waits for every one that was known when the question went out. One that dies meanwhile fails it at once; one that stops is not waited for, since
 //! its connections are on their way elsewhere.
 
 use std::collections::BTreeMap;
@@ -181,6 +181,7 @@ impl Node {
     async fn survey(&self, op: SurveyOp, name: &str, data: Bytes) -> Result<Vec<Bytes>, Error> {
         self.metrics.node.actions.with(Action::Survey).inc();
         let began = self.clock.now();
+        self.know_all_nodes().await?;
         let asked = {
             // Nobody goes between the two, or a survey would wait for one that is gone.
             let registry = self.peers.registry.lock();
@@ -193,6 +194,18 @@ impl Node {
         let took = self.clock.now().saturating_duration_since(began);
         self.metrics.node.survey_duration.with(op).observe(took.as_secs_f64());
         Ok(answers)
+    }
+
+    /// Waits until no node can be missing from the registry.
+    async fn know_all_nodes(&self) -> Result<(), Error> {
+        if !self.peers.controller.can_hear() {
+            return Err(Error::Internal("other nodes cannot be asked now"));
+        }
+        let whole_at = self.peers.registry.lock().is_whole_at();
+        if let (Some(at), false) = (whole_at, self.peers.controller.is_alone()) {
+            tokio::time::sleep(at.saturating_duration_since(self.clock.now())).await;
+        }
+        Ok(())
     }
 
     /// The answer of this node to a question of another.

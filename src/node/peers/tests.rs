@@ -208,7 +208,15 @@ async fn questions_are_answered_to_whoever_asks() {
     drop(node);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_before_all_can_be_known() {
+    let (node, _inlet, mut sent, _lifecycle) = joined();
+    next_to(&mut sent, None).await;
+    assert!(timeout(ANNOUNCE_EVERY, node.active_channels("")).await.is_err(), "it waits");
+    assert_eq!(node.active_channels("").await.expect("alone"), [].into());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_all_nodes_have_is_added_up() {
     let (node, inlet, mut sent, _lifecycle) = joined();
     for uid in ["n1", "n2"] {
