@@ -12,6 +12,7 @@ mod stop;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::ControlOutlet;
 use crate::config::Config;
 use crate::hub::{self, Hub};
 use crate::lifecycle::{Lifecycle, PidFile};
@@ -81,7 +82,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let health = Arc::new(Health::new());
     stop::drain_when_asked(&health, &lifecycle);
-    let (node, engine) = node_of(&config, clock, &lifecycle)?;
+    let (node, engine, outlet) = node_of(&config, clock, &lifecycle)?;
     let routes =
         endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
 
@@ -105,6 +106,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
     let serving = ports::external(serving, &config.http_server, &node.clock);
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
+    node.join_cluster(outlet, config.node.info_metrics_aggregate_interval, &lifecycle);
     engine.start(&lifecycle);
     if engine.is_here() {
         // Before it is said that the port listens, for those who wait for that.
@@ -128,7 +130,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 /// What would keep the server from starting: keys, certificates and paths that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let (health, lifecycle) = (Arc::new(Health::new()), Lifecycle::new());
-    let (node, _) = node_of(config, Clock::real(), &lifecycle)?;
+    let (node, ..) = node_of(config, Clock::real(), &lifecycle)?;
     let has_internal = config.http_server.internal().is_some();
     endpoints::routes(config, &node, &health, &lifecycle, has_internal, None)?;
     Certificates::load(config)?;
@@ -139,12 +141,13 @@ fn node_of(
     config: &Config,
     clock: Clock,
     lifecycle: &Lifecycle,
-) -> Result<(Arc<Node>, Engine), ServerError> {
+) -> Result<(Arc<Node>, Engine, Option<ControlOutlet>), ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));
-    let engine = Engine::new(config, &hub, &clock)?;
+    let (engine, peers, outlet) = Engine::new(config, &hub, &clock, &metrics)?;
     let node = Node::new(Parts {
         name: node_name(config),
+        peers,
         broker: engine.broker(&hub, &clock),
         presence: engine.presence(),
         hub,
@@ -162,10 +165,10 @@ fn node_of(
             users: node.hub.connections.users(),
             subscriptions: node.hub.subscriptions(),
             channels: node.hub.channel_count(),
-            nodes: 1,
+            nodes: node.count_nodes(),
         }
     });
-    Ok((node, engine))
+    Ok((node, engine, outlet))
 }
 
 fn node_name(config: &Config) -> String {

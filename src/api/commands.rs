@@ -15,16 +15,13 @@ use super::messages::{
 use super::{Api, ApiError, batch};
 use crate::channel::{Channel, ChannelRules};
 use crate::config::channel::SubscriptionType;
-use crate::node::{HistoryQuery, Payload, Publish, Selection, UserSubscribe};
+use crate::node::{
+    CLOSE_CODES, HistoryQuery, MAX_CLOSE_REASON, Payload, Publish, Selection, UserRefresh,
+    UserSubscribe,
+};
 use crate::protocol::codes::{Disconnect, UnsubscribeCode};
 use crate::protocol::publication::Publication;
 use crate::telemetry::metrics::labels::ApiMethod;
-
-/// Codes that clients take for a disconnect by the server.
-const CLOSE_CODES: std::ops::RangeInclusive<u32> = 3_000..=4_999;
-
-/// Bytes: what a WebSocket control frame (RFC 6455, section 5.5) has room for beside the code.
-const MAX_CLOSE_REASON: usize = 123;
 
 impl Api {
     /// Publishes into a channel.
@@ -83,7 +80,7 @@ impl Api {
             overrides: request.overrides.into(),
         };
         let selection = selection(request.user, request.client, request.session);
-        self.node.subscribe_user(&selection, &Channel::from(request.channel), &subscribe).await;
+        self.node.subscribe_user(selection, Channel::from(request.channel), subscribe).await?;
         Ok(Done {})
     }
 
@@ -97,8 +94,7 @@ impl Api {
             }
         };
         let selection = selection(request.user, request.client, request.session);
-        let code = UnsubscribeCode::SERVER;
-        self.node.unsubscribe_user(&selection, channel.as_ref(), code).await;
+        self.node.unsubscribe_user(selection, channel, UnsubscribeCode::SERVER).await?;
         Ok(Done {})
     }
 
@@ -107,19 +103,19 @@ impl Api {
         let disconnect = request.disconnect.map_or(Ok(Disconnect::FORCE_DISCONNECT), close_with)?;
         let selection = selection(request.user, request.client, request.session);
         let selection = Selection { except: request.whitelist, ..selection };
-        self.node.disconnect_user(&selection, &disconnect);
+        self.node.disconnect_user(selection, disconnect).await?;
         Ok(Done {})
     }
 
     /// Moves the moment at which the user's connections expire, perhaps to now.
     pub async fn refresh(&self, request: RefreshRequest) -> Result<Done, ApiError> {
         let selection = selection(request.user, request.client, request.session);
-        if request.expired {
-            self.node.disconnect_user(&selection, &Disconnect::CONNECTION_EXPIRED);
-        } else {
-            let info = (!request.info.is_empty()).then_some(&request.info);
-            self.node.refresh_user(&selection, moment(request.expire_at), info).await;
-        }
+        let info = (!request.info.is_empty()).then_some(request.info);
+        let refresh = match request.expired {
+            true => UserRefresh::Expired,
+            false => UserRefresh::Until { expire_at: moment(request.expire_at), info },
+        };
+        self.node.refresh_user(selection, refresh).await?;
         Ok(Done {})
     }
 
@@ -177,9 +173,9 @@ impl Api {
         Err(ApiError::not_found("no procedure has this name"))
     }
 
-    /// Channels with subscribers.
+    /// Channels with subscribers on any node.
     pub async fn channels(&self, request: ChannelsRequest) -> Result<ChannelsResult, ApiError> {
-        let channels = self.node.active_channels(&request.pattern)?;
+        let channels = self.node.active_channels(&request.pattern).await?;
         let channels = channels.into_iter();
         Ok(ChannelsResult {
             channels: channels
@@ -222,7 +218,7 @@ fn payload(plain: Bytes, base64: &str) -> Result<Bytes, ApiError> {
 }
 
 fn selection(user: String, client: String, session: String) -> Selection {
-    Selection { user, client, session, except: Vec::new() }
+    Selection { user, client, session, ..Selection::default() }
 }
 
 /// Unix seconds, of which 0 is never.

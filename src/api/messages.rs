@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::ApiError;
 use crate::auth::OptionOverride;
 use crate::broker::Published;
-use crate::node::NodeInfo;
+use crate::protocol::control::{NodeInfo, NodeMetrics};
 use crate::protocol::json::{is_default, nullable, nullable_list, nullable_map, raw};
 use crate::protocol::publication::{ClientInfo, Publication, StreamPosition};
 
@@ -295,13 +295,13 @@ pub struct HistoryResult {
 }
 
 /// The running nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct InfoResult {
     pub nodes: Vec<NodeResult>,
 }
 
 /// One node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NodeResult {
     pub uid: String,
     pub name: String,
@@ -313,6 +313,18 @@ pub struct NodeResult {
     /// Seconds.
     #[serde(skip_serializing_if = "is_default")]
     pub uptime: u32,
+    /// Of the last interval, once there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsResult>,
+}
+
+/// What a node counted in an interval.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct MetricsResult {
+    /// Seconds.
+    pub interval: f64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub items: BTreeMap<String, f64>,
 }
 
 impl From<NodeInfo> for NodeResult {
@@ -320,13 +332,20 @@ impl From<NodeInfo> for NodeResult {
         Self {
             uid: node.uid,
             name: node.name,
-            version: node.version.to_owned(),
+            version: node.version,
             num_clients: node.num_clients,
             num_users: node.num_users,
             num_subs: node.num_subs,
             num_channels: node.num_channels,
             uptime: node.uptime,
+            metrics: node.metrics.map(Into::into),
         }
+    }
+}
+
+impl From<NodeMetrics> for MetricsResult {
+    fn from(metrics: NodeMetrics) -> Self {
+        Self { interval: metrics.interval, items: metrics.items }
     }
 }
 

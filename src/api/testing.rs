@@ -8,7 +8,7 @@ use crate::broker::{Broker, MemoryBroker};
 use crate::channel::Namespaces;
 use crate::config::{ChannelConfig, Client};
 use crate::hub::Hub;
-use crate::node::{Node, Parts, Rules};
+use crate::node::{Node, Parts, Peers, Rules};
 use crate::presence::{MemoryPresence, Presence};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::labels::ApiProtocol;
@@ -25,6 +25,7 @@ pub fn node(channels: &ChannelConfig) -> Arc<Node> {
     let hub = Arc::new(Hub::default());
     Node::new(Parts {
         name: "here".to_owned(),
+        peers: Peers::none(),
         hub: Arc::clone(&hub),
         broker: Broker::Memory(MemoryBroker::new(hub, clock.clone())),
         presence: Presence::Memory(MemoryPresence::default()),

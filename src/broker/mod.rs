@@ -3,6 +3,7 @@
 //! An enum rather than a trait: the set of brokers is closed, go-to-definition lands on code, and
 //! the memory broker is the test double of the others.
 
+mod control;
 mod memory;
 mod redis;
 mod stream;
@@ -12,8 +13,11 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
+#[cfg(test)]
+pub use self::control::Sent;
+pub use self::control::{ControlInlet, ControlMessages, ControlOutlet, Controller, control_queue};
 pub use self::memory::MemoryBroker;
-pub use self::redis::{Receiver, RedisBroker};
+pub use self::redis::{ControlNames, Receiver, RedisBroker, RedisControl};
 pub use self::stream::{History, Range, Stream, StreamTop};
 
 use crate::protocol::publication::{ClientInfo, Publication};

@@ -6,9 +6,13 @@
 mod channels;
 mod control;
 mod history;
+mod order;
+mod peers;
 mod presence;
 mod publish;
+mod registry;
 mod subscribe;
+mod survey;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +22,9 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::channels::NodeInfo;
-pub use self::control::{Selection, UserSubscribe};
 pub use self::history::HistoryQuery;
+pub use self::order::{CLOSE_CODES, MAX_CLOSE_REASON, Selection, UserRefresh, UserSubscribe};
+pub use self::peers::Peers;
 pub use self::publish::{Payload, Publish};
 pub use self::subscribe::Pending;
 
@@ -48,6 +52,7 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Ends every connection at once.
     pub hard: CancellationToken,
+    peers: Peers,
     rules: ArcSwap<Rules>,
     started: Instant,
     draining: AtomicBool,
@@ -71,6 +76,7 @@ impl Rules {
 /// The parts of a node.
 pub struct Parts {
     pub name: String,
+    pub peers: Peers,
     pub hub: Arc<Hub>,
     pub broker: Broker,
     pub presence: Presence,
@@ -96,7 +102,7 @@ pub enum Error {
     /// The position is of another epoch of the stream.
     #[error("unrecoverable position")]
     UnrecoverablePosition,
-    /// A backend failed; try again.
+    /// A backend or another node failed; try again.
     #[error("{0}")]
     Internal(&'static str),
 }
@@ -122,8 +128,9 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let now = parts.clock.now();
         Arc::new(Self {
-            id: Uuid::new_v4(),
+            id: parts.peers.id(),
             name: parts.name,
+            peers: parts.peers,
             hub: parts.hub,
             broker: parts.broker,
             presence: parts.presence,

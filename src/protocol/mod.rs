@@ -1,4 +1,5 @@
-//! The Centrifuge client protocol, version 2: messages, codecs, codes. No sockets, no config.
+//! The Centrifuge client protocol, version 2: messages, codecs, codes. No sockets, no config. Beside it
+//! [`control`], the messages that nodes exchange.
 //!
 //! To add a field: give it its Protobuf number and JSON name in [`command`], [`reply`] or
 //! [`publication`], and name it in `round_trip.rs`, which does not compile without. To add a code: a
@@ -7,6 +8,7 @@
 pub mod command;
 pub mod reply;
 pub mod publication;
+pub mod control;
 pub mod codes;
 pub mod json;
 pub mod protobuf;

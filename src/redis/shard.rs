@@ -157,6 +157,11 @@ impl Shard {
         }
     }
 
+    /// Hears a PUB/SUB channel for good, on every connection that is made from now on.
+    pub fn hear_always(&self, name: &str) {
+        drop(self.reader_of(name).want(name));
+    }
+
     /// A PUB/SUB channel has lost its last subscriber; it is left if none comes soon.
     pub fn leave_soon(&self, name: &str) {
         self.leaving.lock().insert(name.into(), self.clock.now());

@@ -2,13 +2,20 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Broker, MemoryBroker, Receiver, RedisBroker};
+use uuid::Uuid;
+
+use crate::broker::{
+    Broker, ControlNames, ControlOutlet, Controller, MemoryBroker, Receiver, RedisBroker,
+    RedisControl, control_queue,
+};
 use crate::config::Config;
 use crate::config::engine::EngineType;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
+use crate::node::Peers;
 use crate::presence::{MemoryPresence, Presence, RedisPresence};
 use crate::redis::{Keys, OptionsError, Receive, Redis};
+use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
 /// The backends of one node.
@@ -18,19 +25,29 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Reads the configuration; nothing is connected before [`Engine::start`].
+    /// Reads the configuration; nothing is connected before [`Engine::start`]. With the backends come
+    /// the way to other nodes, and what they say.
     ///
     /// # Errors
     /// Names the key that cannot be used.
-    pub fn new(config: &Config, hub: &Arc<Hub>, clock: &Clock) -> Result<Self, OptionsError> {
+    pub fn new(
+        config: &Config,
+        hub: &Arc<Hub>,
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(Self, Peers, Option<ControlOutlet>), OptionsError> {
         if config.engine.r#type == EngineType::Memory {
-            return Ok(Self::Memory);
+            return Ok((Self::Memory, Peers::none(), None));
         }
+        let id = Uuid::new_v4();
+        let uid = id.to_string();
+        let (inlet, outlet) = control_queue(clock.clone(), Arc::clone(metrics));
         let settings = &config.engine.redis;
         let keys = Keys::new(&settings.prefix);
         let spread = settings.failover_spread;
-        let receiver: Arc<dyn Receive> =
-            Arc::new(Receiver::new(Arc::clone(hub), clock.clone(), keys, spread));
+        let control = ControlNames::new(&keys, &uid, inlet);
+        let receiver = Receiver::new(Arc::clone(hub), clock.clone(), keys, spread);
+        let receiver: Arc<dyn Receive> = Arc::new(receiver.with_control(control));
         let redis = Redis::new(settings, clock, &receiver)?;
         let broker = Arc::new(RedisBroker::new(Arc::clone(&redis), clock.clone()));
         let presence = RedisPresence::new(
@@ -40,7 +57,9 @@ impl Engine {
             config.client.presence_update_interval,
             settings.presence_user_mapping,
         );
-        Ok(Self::Redis { redis, broker, presence })
+        let controller = RedisControl::new(Arc::clone(&redis), clock.clone(), &uid);
+        let peers = Peers::new(id, Controller::Redis(controller));
+        Ok((Self::Redis { redis, broker, presence }, peers, Some(outlet)))
     }
 
     pub fn broker(&self, hub: &Arc<Hub>, clock: &Clock) -> Broker {
@@ -60,10 +79,6 @@ impl Engine {
     /// Connects, and keeps connected until the hard stop.
     pub fn start(&self, lifecycle: &Lifecycle) {
         if let Self::Redis { redis, presence, .. } = self {
-            tracing::warn!(
-                "nodes do not command each other yet: disconnect, subscribe, unsubscribe, refresh, \
-                 info and channels of the server API concern the node that is asked alone"
-            );
             presence.start(&lifecycle.hard);
             redis.start(&lifecycle.hard);
         }

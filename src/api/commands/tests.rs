@@ -244,7 +244,13 @@ async fn a_subscribe_reaches_the_connections_of_the_user() {
     assert_eq!(subscribe.expire_at, Some(2_000));
     assert_eq!((&subscribe.info[..], &subscribe.data[..]), (&b"1"[..], &b"[1]"[..]));
     assert_eq!(subscribe.recover_since.map(|since| since.offset), Some(7));
-    let overrides = OptionOverride { presence: Some(true), ..OptionOverride::default() };
+    let overrides = OptionOverride {
+        presence: Some(true),
+        join_leave: Some(false),
+        force_push_join_leave: Some(false),
+        force_recovery: Some(false),
+        force_positioning: Some(false),
+    };
     assert_eq!(subscribe.overrides, overrides);
     assert!(drained(&anonymous).signals.is_empty());
 }

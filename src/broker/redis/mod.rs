@@ -5,6 +5,7 @@
 //! that finds another one there draws a new epoch, since publications may be missing that were
 //! answered for; so nobody who was told of them is told later that nothing is missing.
 
+mod control;
 mod envelope;
 mod flights;
 mod history;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use compact_str::CompactString;
 use prost::Message;
 
+pub use self::control::{ControlNames, RedisControl};
 pub use self::receive::Receiver;
 
 use self::envelope::Incoming;

@@ -7,6 +7,7 @@ use ahash::HashMap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use super::control::ControlNames;
 use super::envelope::Incoming;
 use crate::hub::{self, Hub, Voided};
 use crate::redis::{Keys, Receive};
@@ -18,6 +19,7 @@ pub struct Receiver {
     clock: Clock,
     keys: Keys,
     spread: Duration,
+    control: Option<ControlNames>,
     /// By shard, those who get nothing more and are told as soon as they could recover.
     voided: Mutex<HashMap<usize, Vec<Voided>>>,
 }
@@ -26,13 +28,20 @@ impl Receiver {
     /// For messages under the names of `keys`. When a new master may lack what was delivered, those
     /// who have a position are told over the time of `spread`.
     pub fn new(hub: Arc<Hub>, clock: Clock, keys: Keys, spread: Duration) -> Self {
-        Self { hub, clock, keys, spread, voided: Mutex::default() }
+        Self { hub, clock, keys, spread, control: None, voided: Mutex::default() }
+    }
+
+    /// Takes control messages as well.
+    pub fn with_control(self, control: ControlNames) -> Self {
+        Self { control: Some(control), ..self }
     }
 }
 
 impl Receive for Receiver {
     fn message(&self, name: &str, payload: &Bytes) {
-        let Some(channel) = self.keys.channel_of(name) else { return };
+        let Some(channel) = self.keys.channel_of(name) else {
+            return self.control.iter().for_each(|control| control.take(name, payload));
+        };
         let now_ms = self.clock.unix_millis();
         match Incoming::decode(payload) {
             Some(Incoming::Publication { publication, previous, epoch }) => {
@@ -57,6 +66,7 @@ impl Receive for Receiver {
     }
 
     fn resumed(&self, shard: usize) {
+        self.control.iter().for_each(ControlNames::attached);
         let Some(voided) = self.voided.lock().remove(&shard) else { return };
         tracing::warn!(shard, subscriptions = voided.len(), "told to recover after a failover");
         tokio::spawn(tell_each(voided, self.spread));

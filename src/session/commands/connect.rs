@@ -196,7 +196,7 @@ async fn personal_channel(
         let others = session.node.presence_counts(&channel, &channel_rules).await;
         if others.is_ok_and(|counts| counts.clients > 0) {
             let all = Selection { user: user.to_owned(), ..Selection::default() };
-            session.node.disconnect_user(&all, &Disconnect::CONNECTION_LIMIT);
+            session.node.disconnect_user(all, Disconnect::CONNECTION_LIMIT).await?;
         }
     }
     let grant = Grant::of(channel_rules, Origin::Server, OptionOverride::default());

@@ -30,7 +30,7 @@ use crate::channel::Namespaces;
 use crate::config::channel::{DeltaType, RecoveryMode};
 use crate::config::{ChannelConfig, ChannelOptions, Client as ClientConfig, Namespace};
 use crate::hub::Hub;
-use crate::node::{Node, Parts, Payload, Publish, Rules};
+use crate::node::{Node, Parts, Payload, Peers, Publish, Rules};
 use crate::presence::{MemoryPresence, Presence};
 use crate::protocol::command::SubscribeRequest;
 use crate::protocol::reply::SubscribeResult;
@@ -83,6 +83,7 @@ fn node_of(
     let presence = MemoryPresence::default();
     Node::new(Parts {
         name: "test".into(),
+        peers: Peers::none(),
         hub,
         broker: match pace {
             Pace::AtOnce => Broker::Memory(broker),

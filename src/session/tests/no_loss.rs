@@ -214,7 +214,8 @@ impl<'a> World<'a> {
             Op::SubscribeByApi { who, channel } => self.subscribe_by_api(who, CHANNELS[channel]),
             Op::UnsubscribeByApi { who, channel } => self.unsubscribe_by_api(who, channel),
             Op::DisconnectByApi { who } => {
-                self.node.disconnect_user(&all_of(who), &Disconnect::FORCE_DISCONNECT);
+                let disconnect = Disconnect::FORCE_DISCONNECT;
+                finish(self.node.disconnect_user(all_of(who), disconnect)).expect("alone");
             }
         }
     }
@@ -298,7 +299,8 @@ impl<'a> World<'a> {
     fn subscribe_by_api(&mut self, who: usize, channel: &str) {
         let (node, channel) = (Arc::clone(&self.node), Channel::from(channel));
         self.background.push(Box::pin(async move {
-            node.subscribe_user(&all_of(who), &channel, &UserSubscribe::default()).await;
+            let subscribed = node.subscribe_user(all_of(who), channel, UserSubscribe::default());
+            subscribed.await.expect("alone");
         }));
     }
 
@@ -307,7 +309,7 @@ impl<'a> World<'a> {
         let channel = channel.map(|channel| Channel::from(CHANNELS[channel]));
         self.background.push(Box::pin(async move {
             let code = UnsubscribeCode::SERVER;
-            node.unsubscribe_user(&all_of(who), channel.as_ref(), code).await;
+            node.unsubscribe_user(all_of(who), channel, code).await.expect("alone");
         }));
     }
 

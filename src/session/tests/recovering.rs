@@ -301,7 +301,7 @@ async fn a_loss_ends_a_subscription_of_the_client_and_a_connection_with_one_of_t
     let ann = Selection { user: "ann".into(), ..Selection::default() };
     let subscribe = UserSubscribe::default();
     let channel = Channel::from("stream:b");
-    let call = node.subscribe_user(&ann, &channel, &subscribe);
+    let call = node.subscribe_user(ann, channel, subscribe);
     let (_, pushes) = tokio::join!(call, async { wire.pushes() });
     lose("stream:b", &pushes[0].subscribe.as_ref().unwrap().epoch);
     wire.settle();

@@ -45,7 +45,7 @@ fn step_into(wire: &mut Wire, node: &Node, channel: &str) {
 /// Makes the API subscribe ann's connection; returns what it was told.
 async fn subscribed_by_api(node: &Node, wire: &mut Wire, channel: &str) -> Vec<Push> {
     let (ann, channel, with) = (ann(), Channel::from(channel), UserSubscribe::default());
-    tokio::join!(node.subscribe_user(&ann, &channel, &with), async { wire.pushes() }).1
+    tokio::join!(node.subscribe_user(ann, channel, with), async { wire.pushes() }).1
 }
 
 #[tokio::test]
@@ -107,8 +107,8 @@ async fn an_unsubscribe_by_the_api_waits_for_what_is_in_flight() {
     wire.ask(subscribe(to("plain:a")));
     step_into(&mut wire, &node, "plain:a");
     let (ann, code) = (ann(), UnsubscribeCode::SERVER);
-    let unsubscribe = node.unsubscribe_user(&ann, None, code);
-    tokio::join!(unsubscribe, async { wire.settle() });
+    let unsubscribe = node.unsubscribe_user(ann, None, code);
+    tokio::join!(unsubscribe, async { wire.settle() }).0.expect("alone");
     let kinds: Vec<_> = wire.inbox.iter().map(|reply| reply.subscribe.is_some()).collect();
     assert!(kinds[0], "first the client learns that it is subscribed");
     let told = wire.pushes().pop().unwrap().unsubscribe.unwrap();
@@ -222,7 +222,7 @@ async fn whoever_waits_for_a_subscription_in_flight_ends_with_the_connection() {
         let node = gateway(Pace::Yielding, &Clock::manual(NOW), |_| {});
         let mut wire = Wire::connected(&node, Codec::Json, "ann");
         let (ann, channel, with) = (ann(), Channel::from("stream:a"), UserSubscribe::default());
-        let call = async { node.subscribe_user(&ann, &channel, &with).await };
+        let call = async { node.subscribe_user(ann, channel, with).await };
         let race = async {
             step_into(&mut wire, &node, "stream:a");
             while until_it_is_told && wire.inbox.is_empty() {
@@ -232,7 +232,7 @@ async fn whoever_waits_for_a_subscription_in_flight_ends_with_the_connection() {
             wire.step();
             finish(wire.end(3_000));
         };
-        tokio::join!(call, race);
+        tokio::join!(call, race).0.expect("alone");
         for _ in 0..5 {
             tokio::task::yield_now().await;
         }

@@ -102,7 +102,10 @@ label_enums! {
         HistoryRecoverCache = "history_recover_cache",
         HistoryStreamTop = "history_stream_top",
         HistoryRemove = "history_remove",
+        Survey = "survey",
     }
+    /// What nodes ask each other, label `op`.
+    SurveyOp { Channels = "channels" }
     /// What travels between nodes and to subscribers, label `type`.
     MessageType {
         Publication = "publication",

@@ -9,18 +9,21 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 mod family;
+mod interval;
 pub mod labels;
 
 pub use family::{BuildInfo, Counters, Family, Gauges, Histograms, HttpRequests};
+pub use interval::Intervals;
 
 use family::{Declarations, Spec, metric_group};
 use labels::{
     Action, ApiFailure, ApiMethod, ApiProtocol, ClientMethod, ClientName, ClientVersion,
     DisconnectCode, FrameType, HasPublications, MessageType, Recovered, ReplyCode, SuppressReason,
-    Transport, UnsubscribeCode,
+    SurveyOp, Transport, UnsubscribeCode,
 };
 
 /// The content type of [`Metrics::render`].
@@ -35,6 +38,9 @@ const COMMAND_SECONDS: &[f64] =
 /// Seconds; the span that Centrifugo measures round trips of pings in.
 const PING_PONG_SECONDS: &[f64] =
     &[0.000_1, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Seconds; the span that Centrifugo measures surveys in, up to their timeout.
+const SURVEY_SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Seconds; the default buckets of Prometheus clients.
 const API_SECONDS: &[f64] = prometheus::DEFAULT_BUCKETS;
 /// Publications; 300 is the default cap of one recovery.
@@ -49,6 +55,7 @@ pub struct Metrics {
     pub broker: BrokerMetrics,
     pub api: ApiMetrics,
     registry: Registry,
+    prefix: String,
     names: Vec<String>,
     counts: OnceLock<Box<dyn Fn() -> NodeCounts + Send + Sync>>,
 }
@@ -107,6 +114,11 @@ metric_group! {
         tags_filter_dropped: IntCounter = "tags_filter_dropped_publications";
         /// Connections refused because of the connection limit or the connection rate limit.
         connection_limit: IntCounter = "client_connection_limit";
+        /// Seconds until all nodes had answered a question.
+        survey_duration: Histograms<SurveyOp> = "survey_duration_seconds_histogram" ["op"]
+            within SURVEY_SECONDS;
+        /// Control messages of other nodes that were dropped because too many waited.
+        control_dropped: IntCounter = "control_dropped_count";
         /// HTTP requests answered, by the pattern of the route, method and status.
         http_requests: HttpRequests = "incoming_http_requests_total" ["path", "method", "status"];
     }
@@ -204,11 +216,8 @@ impl Metrics {
 
     /// The exposition in the Prometheus text format.
     pub fn render(&self) -> Bytes {
-        if let Some(source) = self.counts.get() {
-            self.node.set_counts(source());
-        }
         let mut text = Vec::with_capacity(16 * 1024);
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+        if let Err(error) = TextEncoder::new().encode(&self.gather(), &mut text) {
             tracing::error!(%error, "cannot render metrics");
         }
         Bytes::from(text)
@@ -217,6 +226,13 @@ impl Metrics {
     /// The full name of every metric, whether or not it has been used.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        if let Some(source) = self.counts.get() {
+            self.node.set_counts(source());
+        }
+        self.registry.gather()
     }
 
     fn declare(prefix: &str) -> prometheus::Result<Self> {
@@ -229,8 +245,8 @@ impl Metrics {
         let api = ApiMetrics::declare(&mut to)?;
         // The names of process metrics are the same for every program, so they carry no prefix.
         to.register(Box::new(ProcessCollector::for_self()))?;
-        let names = to.names;
-        Ok(Self { node, client, transport, broker, api, registry, names, counts: OnceLock::new() })
+        let (names, prefix, counts) = (to.names, prefix.to_owned(), OnceLock::new());
+        Ok(Self { node, client, transport, broker, api, registry, prefix, names, counts })
     }
 }
 

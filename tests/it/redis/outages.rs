@@ -12,16 +12,16 @@ use super::process::RedisServer;
 use crate::support::{SOON, eventually};
 
 /// A vote of sentinels may split, and is repeated after 12 s.
-const FAILOVER: Duration = Duration::from_secs(60);
+pub const FAILOVER: Duration = Duration::from_secs(60);
 
 /// A master, a replica and three sentinels that know of each other.
-struct Cluster {
-    servers: [RedisServer; 2],
-    sentinels: [RedisServer; 3],
+pub struct Cluster {
+    pub servers: [RedisServer; 2],
+    pub sentinels: [RedisServer; 3],
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let servers = [RedisServer::start(), RedisServer::start()];
         let [master, replica] = &servers;
         master.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
@@ -39,7 +39,7 @@ impl Cluster {
         Self { servers, sentinels }
     }
 
-    fn settings(&self) -> String {
+    pub fn settings(&self) -> String {
         let addresses = self.sentinels.each_ref().map(|sentinel| sentinel.address().to_string());
         format!(
             "engine.type = \"redis\"\n\
