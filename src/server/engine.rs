@@ -53,9 +53,8 @@ impl Engine {
         let presence = RedisPresence::new(
             Arc::clone(&redis),
             clock.clone(),
-            settings.presence_ttl,
+            settings,
             config.client.presence_update_interval,
-            settings.presence_user_mapping,
         );
         let controller = RedisControl::new(Arc::clone(&redis), clock.clone(), &uid);
         let peers = Peers::new(id, Controller::Redis(controller));

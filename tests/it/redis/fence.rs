@@ -3,101 +3,22 @@
 //! Each test first shows that something was lost: that an offset was answered for which the master
 //! of later does not know. A test that could not show that would prove nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-use bobolink::broker::{BrokerError, PublishOptions, Range};
-use bobolink::config::redis::Addresses;
-use bobolink::hub::Delivery;
-use bobolink::protocol::publication::StreamPosition;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::contract::{Backend, keeping};
 use super::gateways::{data_until, gateway, recover};
 use super::process::{RedisServer, settings_of};
+use super::proxy::{Pair, Proxy};
 use crate::support::{SOON, eventually};
+use bobolink::broker::{BrokerError, PublishOptions, Range};
+use bobolink::config::redis::Addresses;
+use bobolink::hub::Delivery;
+use bobolink::protocol::publication::StreamPosition;
 
 const META: &str = "centrifugo.stream.meta.a";
 /// As long as any of it may take.
 const TTL: Duration = Duration::from_secs(600);
-
-/// Forwards to an address that can change, and can be cut.
-struct Proxy {
-    address: SocketAddr,
-    target: watch::Sender<Option<SocketAddr>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Proxy {
-    async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let target = watch::Sender::new(Some(target));
-        let targets = target.subscribe();
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(forward(stream, targets.clone()));
-            }
-        });
-        Self { address, target, _task: AbortOnDropHandle::new(task) }
-    }
-
-    /// Ends all connections; new ones go to `target`, or nowhere.
-    fn turn(&self, target: Option<SocketAddr>) {
-        self.target.send_replace(target);
-    }
-}
-
-async fn forward(mut stream: TcpStream, mut target: watch::Receiver<Option<SocketAddr>>) {
-    let Some(address) = *target.borrow_and_update() else { return };
-    let Ok(mut upstream) = TcpStream::connect(address).await else { return };
-    tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => {}
-        _ = target.changed() => {}
-    }
-}
-
-/// A master and a replica that is behind a link of its own.
-struct Pair {
-    master: RedisServer,
-    replica: RedisServer,
-    link: Proxy,
-}
-
-impl Pair {
-    async fn start() -> Self {
-        let master = RedisServer::start();
-        let link = Proxy::to(master.address()).await;
-        let replica = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
-        master.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
-        replica.ask(&["REPLICAOF", "127.0.0.1", &link.address.port().to_string()]);
-        let pair = Self { master, replica, link };
-        pair.catch_up().await;
-        pair
-    }
-
-    async fn catch_up(&self) {
-        eventually("the replica follows", SOON, async || {
-            self.replica.cli(&["INFO", "replication"]).iter().any(|l| l == "master_link_status:up")
-        })
-        .await;
-        assert_eq!(self.master.ask(&["WAIT", "1", "20000"]), "1");
-    }
-
-    /// The replica loses sight of the master.
-    fn cut(&self) {
-        self.link.turn(None);
-    }
-
-    /// The master ends, and the replica is made one.
-    fn fail_over(&mut self) {
-        self.master.kill();
-        assert_eq!(self.replica.ask(&["REPLICAOF", "NO", "ONE"]), "OK");
-    }
-}
 
 /// A broker that reaches its master through a proxy.
 async fn backend_through(proxy: &Proxy) -> Backend {
@@ -105,7 +26,7 @@ async fn backend_through(proxy: &Proxy) -> Backend {
     Backend::reaching(|redis| redis.address = address).await
 }
 
-async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptions) -> u64 {
+pub async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptions) -> u64 {
     let mut offset = 0;
     eventually("publishing works again", SOON, async || {
         let published = backend.try_publish("a", data, options).await;
@@ -119,10 +40,15 @@ async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptio
 }
 
 /// What recovery from a position in the former epoch gives.
-async fn recover_from(backend: &Backend, offset: u64, epoch: &str) -> Result<usize, BrokerError> {
+pub async fn recover_from(
+    backend: &Backend,
+    channel: &str,
+    offset: u64,
+    epoch: &str,
+) -> Result<usize, BrokerError> {
     let since = Some(StreamPosition { offset, epoch: epoch.into() });
     let range = Range { since, ..Range::default() };
-    backend.broker.history("a", &range, TTL).await.map(|history| history.publications.len())
+    backend.broker.history(channel, &range, TTL).await.map(|history| history.publications.len())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,18 +76,18 @@ async fn a_promoted_replica_that_lacks_something_recovers_nobody() {
         backend.publish("a", &format!("{number} again"), &options).await;
     }
     for offset in [10, 11, 12, 13, 14] {
-        let recovered = recover_from(&backend, offset, &epoch).await;
+        let recovered = recover_from(&backend, "a", offset, &epoch).await;
         assert_eq!(recovered, Err(BrokerError::UnrecoverablePosition), "from {offset}");
     }
     let (top, now) = backend.top("a").await;
     assert_eq!(top, 14, "the counter goes on");
     assert_ne!(now, epoch);
-    assert_eq!(recover_from(&backend, 12, &now).await, Ok(2));
+    assert_eq!(recover_from(&backend, "a", 12, &now).await, Ok(2));
 
     // Without the fence the same read would have been a lie.
     pair.replica.ask(&["HSET", META, "e", &epoch]);
     assert_eq!(
-        recover_from(&backend, 13, &epoch).await,
+        recover_from(&backend, "a", 13, &epoch).await,
         Ok(1),
         "13 of the first master is not there"
     );
@@ -185,7 +111,7 @@ async fn a_lone_redis_that_wakes_up_in_the_past_recovers_nobody() {
     assert_eq!(redis.ask(&["HGET", META, "s"]), "11", "something was lost");
     assert_eq!(redis.ask(&["HGET", META, "e"]), epoch, "and the epoch does not show it");
     eventually("a position of before is refused", SOON, async || {
-        recover_from(&backend, 11, &epoch).await == Err(BrokerError::UnrecoverablePosition)
+        recover_from(&backend, "a", 11, &epoch).await == Err(BrokerError::UnrecoverablePosition)
     })
     .await;
     assert_eq!(publish_when_back(&backend, "12 again", &options).await, 12);

@@ -1,0 +1,179 @@
+//! Redis Cluster: it is found, its masters fail one by one, and its slots move.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bobolink::broker::BrokerError;
+use bobolink::config::redis::Addresses;
+use bobolink::hub::Delivery;
+
+use super::contract::{Backend, keeping};
+use super::fence::recover_from;
+use super::gateways::{data_until, gateway, recover};
+use super::masters::TestCluster;
+use crate::support::{SOON, eventually};
+
+/// A vote may have to be repeated.
+const FAILOVER: Duration = Duration::from_secs(60);
+
+async fn backend_on(cluster: &TestCluster) -> Backend {
+    let addresses = Addresses(vec![cluster.addresses()]);
+    let backend = Backend::reaching(|redis| {
+        redis.cluster_address = addresses;
+        redis.io_timeout = Duration::from_secs(2);
+    });
+    backend.await
+}
+
+fn positioned() -> Delivery {
+    Delivery { positioned: true, ..Delivery::default() }
+}
+
+async fn publishes(backend: &Backend, channel: &str, data: &str) -> bool {
+    backend.try_publish(channel, data, &keeping(100)).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_found_through_any_address() {
+    let cluster = TestCluster::start(0).await;
+    let [first, second, third] = [0, 1, 2].map(|node| cluster.nodes[node].address().to_string());
+    let settings = [
+        format!("engine.redis.address = \"{first}\"\n"),
+        format!("engine.redis.address = \"redis+cluster://127.0.0.1:1?addr={second}\"\n"),
+        format!("engine.redis.cluster_address = \"{third},{first}\"\n"),
+    ];
+    let mut gateways = Vec::new();
+    for settings in settings {
+        gateways.push(gateway(&format!("engine.type = \"redis\"\n{settings}")).await);
+    }
+    let mut ann = gateways[0].connected("ann").await;
+    let mut bob = gateways[1].connected("bob").await;
+    let mut eve = gateways[2].connected("eve").await;
+    for master in 0..3 {
+        let channel = cluster.channel_at(master, "chat:");
+        ann.subscribe(&channel).await.expect("subscribed");
+        bob.subscribe(&channel).await.expect("subscribed");
+        eve.publish(&channel, master.to_string()).await.expect("published");
+        assert_eq!(data_until(&mut ann, &master.to_string()).await.len(), 1);
+        assert_eq!(data_until(&mut bob, &master.to_string()).await.len(), 1);
+        let result = recover(&mut eve, &channel, 0, "").await;
+        assert_eq!((result.recovered, result.publications.len()), (true, 1));
+        let stream = format!("centrifugo.stream.{{{channel}}}");
+        assert_eq!(cluster.nodes[master].cli(&["KEYS", "centrifugo.stream.{*"]), [stream]);
+        let data = format!("centrifugo.presence.data.{{{channel}}}");
+        eventually("all are present", SOON, async || {
+            cluster.nodes[master].ask(&["HLEN", &data]) == "3"
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_voids_the_channels_of_one_master_and_no_others() {
+    let mut cluster = TestCluster::start(1).await;
+    let backend = backend_on(&cluster).await;
+    let (hit, spared) = (cluster.channel_at(0, "a"), cluster.channel_at(1, "a"));
+    for number in 1..=11 {
+        assert_eq!(backend.publish(&hit, &number.to_string(), &keeping(100)).await.offset, number);
+        backend.publish(&spared, &number.to_string(), &keeping(100)).await;
+    }
+    let (_, epoch) = backend.top(&hit).await;
+    let (_, spared_epoch) = backend.top(&spared).await;
+    let loser = backend.subscriber_with(&hit, positioned()).await;
+    let keeper = backend.subscriber_with(&spared, positioned()).await;
+
+    // The replica dies with what it has, and comes back when the master is gone.
+    assert_eq!(cluster.nodes[0].ask(&["WAIT", "1", "20000"]), "1");
+    assert_eq!(cluster.nodes[3].ask(&["SAVE"]), "OK");
+    cluster.nodes[3].kill();
+    for number in 12..=13 {
+        assert_eq!(backend.publish(&hit, &number.to_string(), &keeping(100)).await.offset, number);
+    }
+    assert_eq!(loser.publications(2).await, ["12", "13"]);
+    cluster.nodes[0].kill();
+    cluster.nodes[3].revive();
+    let meta = format!("centrifugo.stream.meta.{{{hit}}}");
+    let replica = &cluster.nodes[3];
+    eventually("it is the master now", FAILOVER, async || replica.ask(&["ROLE"]) == "master").await;
+    assert_eq!(replica.ask(&["HGET", &meta, "s"]), "11", "something was lost");
+    assert_eq!(replica.ask(&["HGET", &meta, "e"]), epoch, "and the epoch does not show it");
+
+    eventually("who has a position is told", FAILOVER, async || loser.has_lost_its_position())
+        .await;
+    eventually("it publishes again", FAILOVER, async || publishes(&backend, &hit, "x").await).await;
+    for offset in 10..=13 {
+        let recovered = recover_from(&backend, &hit, offset, &epoch).await;
+        assert_eq!(recovered, Err(BrokerError::UnrecoverablePosition), "from {offset}");
+    }
+    eventually("the other channel goes on", SOON, async || {
+        publishes(&backend, &spared, "end").await
+    })
+    .await;
+    assert_eq!(keeper.publications(1).await, ["end"]);
+    assert!(!keeper.has_lost_its_position());
+    assert_eq!(backend.top(&spared).await.1, spared_epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_that_move_while_publishing_lose_and_double_nothing() {
+    let cluster = TestCluster::start(0).await;
+    let backend = Arc::new(backend_on(&cluster).await);
+    let channel = cluster.channel_at(0, "a");
+    let slot = cluster.slot(&channel);
+    let other = (0..).map(|number| format!("b{number}"));
+    let plain = other.into_iter().find(|name| cluster.slot(name) == slot).expect("a channel");
+    assert!(publishes(&backend, &channel, "0").await);
+    let (_, epoch) = backend.top(&channel).await;
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+    let bystander = backend.subscriber(&plain).await;
+    // What moves is known to be whole only where both masters were known before.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let mut count = 0;
+    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+        let step = async || {
+            for _ in 0..10 {
+                count += 1;
+                let data = count.to_string();
+                let published = backend.try_publish(&channel, &data, &keeping(100)).await;
+                assert_eq!(published.expect("published").offset, count + 1);
+                backend.publish(&plain, &data, &Default::default()).await;
+            }
+        };
+        let mut step = step;
+        cluster.move_slot(slot, from, to, &mut step).await;
+        step().await;
+    }
+    let expected: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
+    assert_eq!(subscriber.publications(expected.len()).await, expected);
+    assert_eq!(bystander.publications(expected.len()).await, expected);
+    assert!(!subscriber.has_lost_its_position());
+    assert_eq!(backend.top(&channel).await, (count + 1, epoch.clone()));
+    assert_eq!(recover_from(&backend, &channel, 1, &epoch).await, Ok(expected.len()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_leave_a_node_that_dies() {
+    let mut cluster = TestCluster::start(0).await;
+    let backend = backend_on(&cluster).await;
+    let hears = |node: usize| {
+        let channels = cluster.nodes[node].cli(&["PUBSUB", "CHANNELS", "centrifugo.shard.*"]);
+        channels.iter().any(|name| !name.is_empty())
+    };
+    let home = (0..3).find(|node| hears(*node)).expect("somewhere");
+    let channel = cluster.channel_at((home + 1) % 3, "a");
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+    assert!(publishes(&backend, &channel, "1").await);
+    assert_eq!(subscriber.publications(1).await, ["1"]);
+    cluster.nodes[home].kill();
+    let mut number = 1;
+    let next = async || {
+        number += 1;
+        publishes(&backend, &channel, &number.to_string()).await
+    };
+    let mut next = next;
+    // Refused until somebody hears; what is taken from then on arrives.
+    eventually("it publishes again", FAILOVER, &mut next).await;
+    eventually("it arrives", SOON, async || subscriber.publications(1).await.len() == 1).await;
+    assert!(!subscriber.has_lost_its_position());
+}
