@@ -109,11 +109,13 @@ impl Backend {
         let renew_every = Duration::from_secs(2);
         let presence =
             RedisPresence::new(Arc::clone(&redis), clock.clone(), &settings, renew_every);
+        let broker = Arc::new(RedisBroker::new(Arc::clone(&redis), clock));
         presence.start(&stop);
+        broker.start(&hub, spread, &stop);
         redis.start(&stop);
         tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
         Self {
-            broker: Broker::Redis(Arc::new(RedisBroker::new(redis, clock))),
+            broker: Broker::Redis(broker),
             presence: Presence::Redis(presence),
             hub,
             _server: None,
@@ -177,19 +179,25 @@ impl Subscriber {
     pub async fn pushes(&self, count: usize) -> Vec<Value> {
         let mut seen = Vec::new();
         eventually("the pushes arrive", SOON, async || {
-            let mut cx = Context::from_waker(Waker::noop());
-            if let Poll::Ready(drained) = self.connection.outbox.poll_drain(&mut cx, Wanted::ALL) {
-                let parsed = drained.messages.iter().map(|message| {
-                    serde_json::from_slice::<Value>(message.payload()).expect("a push")["push"]
-                        .take()
-                });
-                seen.extend(parsed);
-            }
+            seen.extend(self.pushes_now());
             seen.len() >= count
         })
         .await;
         assert_eq!(seen.len(), count, "{seen:?}");
         seen
+    }
+
+    /// Those that are there.
+    pub fn pushes_now(&self) -> Vec<Value> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let wanted = Wanted { messages: true, signals: false };
+        let Poll::Ready(drained) = self.connection.outbox.poll_drain(&mut cx, wanted) else {
+            return Vec::new();
+        };
+        let parsed = drained.messages.iter().map(|message| {
+            serde_json::from_slice::<Value>(message.payload()).expect("a push")["push"].take()
+        });
+        parsed.collect()
     }
 
     /// Whether it was told that its position is void; asked once.

@@ -179,6 +179,30 @@ async fn a_lost_connection_alone_voids_no_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_missed_something_while_the_connection_was_lost_is_told_soon() {
+    let redis = RedisServer::start();
+    let way = Proxy::to(redis.address()).await;
+    let backend = backend_through(&way).await;
+    for channel in ["a", "b"] {
+        assert_eq!(backend.publish(channel, "1", &keeping(9)).await.offset, 1);
+    }
+    let positioned = Delivery { positioned: true, ..Delivery::default() };
+    let missing = backend.subscriber_with("a", positioned.clone()).await;
+    let whole = backend.subscriber_with("b", positioned).await;
+    // Another node publishes while this one hears nothing.
+    let other = Proxy::to(redis.address()).await;
+    let other = backend_through(&other).await;
+    way.turn(None);
+    assert_eq!(other.publish("a", "2", &keeping(9)).await.offset, 2);
+    way.turn(Some(redis.address()));
+    eventually("it is told", SOON, async || missing.has_lost_its_position()).await;
+    assert!(missing.pushes_now().is_empty());
+    assert_eq!(backend.publish("b", "2", &keeping(9)).await.offset, 2);
+    assert_eq!(whole.publications(1).await, ["2"]);
+    assert!(!whole.has_lost_its_position(), "it has missed nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_gateway_recover_from_a_failover_that_lost_something() {
     let mut pair = Pair::start().await;
     let way = Arc::new(Proxy::to(pair.master.address()).await);

@@ -1,6 +1,7 @@
 //! A cluster of the test's own.
 
 use std::sync::{Arc, LazyLock, Weak};
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
@@ -126,21 +127,15 @@ impl TestCluster {
         self.nodes[node].ask(&["CLUSTER", "MYID"])
     }
 
-    /// Moves a slot, key by key; `between` is called while some are here and some there.
-    pub async fn move_slot(
-        &self,
-        slot: usize,
-        from: usize,
-        to: usize,
-        mut between: impl AsyncFnMut(),
-    ) {
+    /// Moves a slot, key by key with a pause between, while which some are here and some there.
+    pub async fn move_slot(&self, slot: usize, from: usize, to: usize, pause: Duration) {
         let slot = slot.to_string();
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
         let ids = [self.id(from), self.id(to)];
         assert_eq!(target.ask(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]), "OK");
         assert_eq!(source.ask(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]), "OK");
         loop {
-            between().await;
+            tokio::time::sleep(pause).await;
             let keys = source.cli(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
             let Some(key) = keys.first().filter(|key| !key.is_empty()) else { break };
             let port = target.address().port().to_string();
