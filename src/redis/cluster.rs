@@ -9,6 +9,7 @@
 //! and after, the ones that they were: then the slot was moved, whole.
 
 mod history;
+mod joining;
 mod view;
 
 use std::sync::Arc;
@@ -20,13 +21,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::history::Histories;
+use self::joining::Joining;
 use self::view::{View, watch_map};
 use super::dial::ConnectionError;
 use super::keys::Keys;
 use super::link::{look, master_id};
 use super::options::Place;
 use super::routes::{Attachment, Routes};
-use super::shard::{Complaint, RETRY, Shard, reason};
+use super::shard::{RETRY, Shard, reason};
 use super::single::hear;
 use super::slots::{Master, SharedSlotMap, slot_of};
 
@@ -377,53 +379,4 @@ async fn is_unchanged(attachment: &Attachment) -> bool {
     let answer = attachment.link.call(look()).await;
     let id = &attachment.link.identity().id;
     answer.is_ok_and(|info| info.str().and_then(|info| master_id(info).ok()) == Some(id.as_str()))
-}
-
-/// Keeps the connections for commands to one master.
-struct Joining {
-    shard: Arc<Shard>,
-    keys: Keys,
-    place: Place,
-    number: u64,
-    events: mpsc::Sender<Event>,
-    stop: CancellationToken,
-}
-
-impl Joining {
-    async fn keep(self) {
-        let stop = self.stop.clone();
-        stop.run_until_cancelled(async {
-            let mut complaint = Complaint::default();
-            loop {
-                let mut tasks = JoinSet::new();
-                let error = match self.open(&mut tasks).await {
-                    Err(error) => error,
-                    Ok(attachment) => {
-                        complaint = Complaint::default();
-                        let up = Event::Up(self.place.clone(), self.number, Box::new(attachment));
-                        let _ = self.events.send(up).await;
-                        reason(tasks.join_next().await)
-                    }
-                };
-                complaint.about(&self.shard, &self.place, &error);
-                let _ = self.events.send(Event::Down(self.place.clone(), self.number)).await;
-                tasks.shutdown().await;
-                tokio::time::sleep(RETRY).await;
-            }
-        })
-        .await;
-    }
-
-    async fn open(
-        &self,
-        tasks: &mut JoinSet<Result<(), ConnectionError>>,
-    ) -> Result<Attachment, ConnectionError> {
-        let (options, keys) = (self.shard.options(), self.keys.clone());
-        let (attachment, drivers) =
-            Attachment::open(&self.place, options, keys, None, true).await?;
-        for driver in drivers {
-            tasks.spawn(driver.run(self.stop.clone()));
-        }
-        Ok(attachment)
-    }
 }

@@ -78,3 +78,70 @@ impl Histories {
         Arc::clone(&self.carried)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::redis::resp::Value;
+
+    use super::*;
+
+    fn at(port: u16) -> Place {
+        Place::Tcp { host: "h".into(), port }
+    }
+
+    /// Slots below `bound` are at port 1, the others at port 2.
+    fn map(bound: i64) -> SlotMap {
+        let range = |first, last, port: i64| {
+            let text = |text: String| Value::Text(text.into());
+            let node = vec![text("h".into()), Value::Integer(port), text(port.to_string())];
+            Value::List(vec![Value::Integer(first), Value::Integer(last), Value::List(node)])
+        };
+        let ranges = vec![range(0, bound - 1, 1), range(bound, SLOTS as i64 - 1, 2)];
+        SlotMap::of(&Value::List(ranges), &at(1)).expect("a map")
+    }
+
+    fn owner<'a>(
+        map: &SlotMap,
+        ids: &'a [CompactString; 2],
+    ) -> impl Fn(u16) -> Option<&'a CompactString> {
+        let places: Vec<_> = (0..SLOTS as u16).map(|slot| map.owner(slot).cloned()).collect();
+        move |slot| {
+            let master = places[usize::from(slot)].as_ref()?;
+            ids.get(usize::from(master.place != at(1)))
+        }
+    }
+
+    #[test]
+    fn a_slot_under_another_identity_may_have_lost_something() {
+        let (mut histories, map) = (Histories::default(), map(100));
+        let before = ["a".into(), "b".into()];
+        assert!(histories.follow(owner(&map, &before)).is_empty(), "nothing was known");
+        assert!(histories.follow(owner(&map, &before)).is_empty());
+        let changed = histories.follow(owner(&map, &["a".into(), "new".into()]));
+        assert_eq!(changed.len(), SLOTS - 100);
+        assert!(!changed.contains(&99));
+    }
+
+    #[test]
+    fn a_slot_goes_on_only_between_masters_that_are_what_they_were() {
+        let ids: [CompactString; 2] = ["a".into(), "b".into()];
+        let (old, new) = (map(100), map(99));
+        let known = |place: &Place| Some(ids[usize::from(*place != at(1))].clone());
+        let mut histories = Histories::default();
+        histories.follow(owner(&old, &ids));
+        histories.carry(&old, &new, known);
+        assert!(histories.follow(owner(&new, &ids)).is_empty());
+        assert_eq!(histories.carried().get(&99), Some(&"a".into()));
+
+        // It moves on, from a master that is not known to be what it was.
+        histories.carry(&new, &old, |place| known(place).filter(|_| *place == at(1)));
+        assert_eq!(histories.follow(owner(&old, &ids)), HashSet::from_iter([99]));
+        assert!(histories.carried().is_empty());
+
+        // It was last seen under another identity than its master has and had.
+        let mut histories = Histories::default();
+        histories.follow(owner(&old, &["earlier".into(), "b".into()]));
+        histories.carry(&old, &new, known);
+        assert!(histories.follow(owner(&new, &ids)).contains(&99));
+    }
+}

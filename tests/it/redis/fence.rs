@@ -15,6 +15,7 @@ use bobolink::broker::{BrokerError, PublishOptions, Range};
 use bobolink::config::redis::Addresses;
 use bobolink::hub::Delivery;
 use bobolink::protocol::publication::StreamPosition;
+use rustix::process::Signal;
 
 const META: &str = "centrifugo.stream.meta.a";
 /// As long as any of it may take.
@@ -144,6 +145,22 @@ async fn a_stream_of_another_software_keeps_its_epoch_until_the_first_failover()
     redis.revive();
     publish_when_back(&backend, "1", &keeping(9)).await;
     assert_ne!(backend.top("b").await.1, "theirs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_identity_that_no_replica_has_counts_for_nothing() {
+    let pair = Pair::start().await;
+    pair.master.ask(&["HSET", META, "e", "theirs", "s", "0"]);
+    let name = "centrifugo.bobolink.identity";
+    pair.replica.signal(Signal::STOP);
+    let way = Proxy::to(pair.master.address()).await;
+    let backend = backend_through(&way).await;
+    assert_ne!(backend.top("a").await.1, "theirs");
+    assert_eq!(pair.master.ask(&["EXISTS", name]), "0", "the next one tries again");
+    pair.replica.signal(Signal::CONT);
+    pair.catch_up().await;
+    way.turn(Some(pair.master.address()));
+    eventually("it is kept", SOON, async || pair.replica.ask(&["EXISTS", name]) == "1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

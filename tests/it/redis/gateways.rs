@@ -13,7 +13,7 @@ use super::process::{RedisServer, settings_of};
 use crate::support::{SOON, Server, eventually, get};
 
 /// Settings with which everybody may do everything in `chat:` and in channels without a namespace.
-const OPEN: &str = "
+pub const OPEN: &str = "
 http_api.insecure = true
 health.enabled = true
 [[channel.namespaces]]
