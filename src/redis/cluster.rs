@@ -13,11 +13,13 @@ mod joining;
 mod view;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::{HashMap, HashSet, RandomState};
 use compact_str::CompactString;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::history::Histories;
@@ -36,6 +38,8 @@ use super::slots::{Master, SharedSlotMap, slot_of};
 const EVENTS: usize = 64;
 /// How often in a row a node may be found out of touch with a master before it is left.
 const OUT_OF_TOUCH: u32 = 2;
+/// A master that a node does not hear of is there if it answers within this time.
+const IS_THERE: Duration = Duration::from_secs(1);
 
 /// Keeps a shard connected to its cluster until it is dropped.
 pub(super) async fn follow(shard: Arc<Shard>, seeds: Vec<Place>, stop: CancellationToken) {
@@ -52,6 +56,7 @@ pub(super) async fn follow(shard: Arc<Shard>, seeds: Vec<Place>, stop: Cancellat
         map: None,
         turn: 0,
         is_verifying: false,
+        is_judging: false,
         histories: Histories::default(),
         home: None,
         at_home,
@@ -75,6 +80,8 @@ enum Event {
     Up(Place, u64, Box<Attachment>),
     /// It is not, or not any more.
     Down(Place, u64),
+    /// A master that this home does not hear of answers, or does not.
+    Judged(u64, bool),
     /// The readers hear everything of interest.
     Hearing(u64),
     /// They do not any more.
@@ -91,6 +98,7 @@ struct Supervisor {
     /// Counts the maps.
     turn: u64,
     is_verifying: bool,
+    is_judging: bool,
     histories: Histories,
     home: Option<Home>,
     at_home: watch::Sender<Option<Place>>,
@@ -149,6 +157,10 @@ impl Supervisor {
                     }
                 }
             }
+            Event::Judged(number, is_there) => {
+                self.is_judging = false;
+                self.out_of_touch(number, u32::from(is_there));
+            }
             Event::Hearing(number) => {
                 if let Some(home) = self.home.as_mut().filter(|home| home.number == number) {
                     home.is_hearing = true;
@@ -170,8 +182,7 @@ impl Supervisor {
 
     /// A map that only confirms what is known counts at once.
     fn see(&mut self, view: View) {
-        self.judge_home(&view);
-        if self.is_verifying {
+        if !self.judge_home(&view) || self.is_verifying {
             // The next one comes soon.
             return;
         }
@@ -248,25 +259,47 @@ impl Supervisor {
         self.members.insert(place, member);
     }
 
-    /// Leaves a home that does not hear of every master that we can publish at.
-    fn judge_home(&mut self, view: &View) {
-        let Some(home) = self.home.as_mut().filter(|home| home.place == view.asked) else { return };
+    /// Whether a view is to be believed. That of a home which is out of touch with a master is not, if
+    /// it knows of no other in that one's place; and if the master answers us, the home is left.
+    fn judge_home(&mut self, view: &View) -> bool {
+        let (Some(home), Some(map)) = (&self.home, &self.map) else { return true };
+        if home.place != view.asked {
+            return true;
+        }
         let is_deaf_to = |member: &&Member| {
+            let place = &member.master.place;
             member.up.is_some()
-                && member.master.place != home.place
+                && *place != home.place
                 && !view.neighbours.hears(&member.master)
+                && map.first_of(place).is_some_and(|slot| {
+                    view.map.owner(slot).is_none_or(|owner| owner.place == *place)
+                })
         };
-        match self.members.values().find(is_deaf_to) {
-            None => home.out_of_touch = 0,
-            Some(member) => {
-                home.out_of_touch += 1;
-                if home.out_of_touch >= OUT_OF_TOUCH {
-                    let (shard, place, other) =
-                        (self.shard.number(), &home.place, &member.master.place);
-                    tracing::warn!(shard, %place, %other, "a node does not hear of another");
-                    self.home = None;
+        let missed = self.members.values().find(is_deaf_to).and_then(|member| member.up.clone());
+        let (number, place) = (home.number, home.place.clone());
+        let Some(other) = missed else {
+            self.out_of_touch(number, 0);
+            return true;
+        };
+        if !std::mem::replace(&mut self.is_judging, true) {
+            let events = self.events.clone();
+            tokio::spawn(async move {
+                let is_there = timeout(IS_THERE, is_unchanged(&other)).await.unwrap_or(false);
+                if is_there {
+                    tracing::warn!(%place, other = %other.place, "a node does not hear of another");
                 }
-            }
+                let _ = events.send(Event::Judged(number, is_there)).await;
+            });
+        }
+        false
+    }
+
+    /// Counts how often in a row a home was found `by` its deafness.
+    fn out_of_touch(&mut self, number: u64, by: u32) {
+        let Some(home) = self.home.as_mut().filter(|home| home.number == number) else { return };
+        home.out_of_touch = if by == 0 { 0 } else { home.out_of_touch + by };
+        if home.out_of_touch >= OUT_OF_TOUCH {
+            self.home = None;
         }
     }
 

@@ -89,6 +89,12 @@ impl SlotMap {
         self.masters.get(usize::from(*self.owners.get(usize::from(slot))?))
     }
 
+    /// The first slot of the master at a place.
+    pub fn first_of(&self, place: &Place) -> Option<u16> {
+        let is_there = |slot: &u16| self.owner(*slot).is_some_and(|owner| owner.place == *place);
+        (0..SLOTS as u16).find(is_there)
+    }
+
     /// Those who have slots.
     pub fn masters(&self) -> &[Master] {
         &self.masters

@@ -158,15 +158,64 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
     assert_eq!(recover_from(&backend, &channel, 1, &epoch).await, Ok(expected.len()));
 }
 
+/// The node where the readers of a backend are.
+fn home_of(cluster: &TestCluster) -> usize {
+    let hears = |node: &usize| {
+        let heard = cluster.nodes[*node].cli(&["PUBSUB", "CHANNELS", "centrifugo.shard.*"]);
+        heard.iter().any(|name| !name.is_empty())
+    };
+    (0..3).find(hears).expect("somewhere")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_leave_a_node_that_does_not_hear_of_a_master() {
+    let cluster = TestCluster::start(0).await;
+    let backend = backend_on(&cluster).await;
+    let home = home_of(&cluster);
+    let unheard = (home + 1) % 3;
+    let channel = cluster.channel_at(unheard, "a");
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+    assert!(publishes(&backend, &channel, "1").await);
+    assert_eq!(subscriber.publications(1).await, ["1"]);
+    assert_eq!(cluster.nodes[home].ask(&["CLUSTER", "FORGET", &cluster.id(unheard)]), "OK");
+    assert!(publishes(&backend, &channel, "2").await, "the master is as it was");
+    eventually("they leave", SOON, async || {
+        let heard = cluster.nodes[home].cli(&["PUBSUB", "CHANNELS", "centrifugo.client.*"]);
+        heard.iter().all(|name| name.is_empty())
+    })
+    .await;
+    eventually("what was not heard is known to be missing", SOON, async || {
+        subscriber.has_lost_its_position()
+    })
+    .await;
+    let again = backend.subscriber_with(&channel, positioned()).await;
+    assert!(publishes(&backend, &channel, "3").await);
+    assert_eq!(again.publications(1).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_of_each_master_are_waited_for() {
+    let mut cluster = TestCluster::start(1).await;
+    let addresses = Addresses(vec![cluster.addresses()]);
+    let backend = Backend::reaching(|redis| {
+        redis.cluster_address = addresses;
+        redis.min_replicas = 1;
+        redis.min_replicas_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let [first, second] = [0, 1].map(|master| cluster.channel_at(master, "a"));
+    assert!(publishes(&backend, &first, "1").await && publishes(&backend, &second, "1").await);
+    cluster.nodes[3].kill();
+    let unknown = backend.try_publish(&first, "2", &keeping(9)).await;
+    assert_eq!(unknown, Err(BrokerError::OutcomeUnknown));
+    assert!(publishes(&backend, &second, "2").await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_leave_a_node_that_dies() {
     let mut cluster = TestCluster::start(0).await;
     let backend = backend_on(&cluster).await;
-    let hears = |node: usize| {
-        let channels = cluster.nodes[node].cli(&["PUBSUB", "CHANNELS", "centrifugo.shard.*"]);
-        channels.iter().any(|name| !name.is_empty())
-    };
-    let home = (0..3).find(|node| hears(*node)).expect("somewhere");
+    let home = home_of(&cluster);
     let channel = cluster.channel_at((home + 1) % 3, "a");
     let subscriber = backend.subscriber_with(&channel, positioned()).await;
     assert!(publishes(&backend, &channel, "1").await);
