@@ -111,6 +111,13 @@ impl RedisServer {
         assert!(self.child.is_some(), "redis-server does not start again");
     }
 
+    /// How far its data has come, in bytes of replication: on a replica what it has of its master.
+    pub fn offset(&self) -> u64 {
+        let info = self.cli(&["INFO", "replication"]);
+        let offset = info.iter().find_map(|line| line.strip_prefix("master_repl_offset:"));
+        offset.and_then(|offset| offset.trim().parse().ok()).expect("an offset")
+    }
+
     /// How many calls of a command the server has seen.
     pub fn calls(&self, command: &str) -> u64 {
         let prefix = format!("cmdstat_{command}:calls=");

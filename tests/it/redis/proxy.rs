@@ -69,7 +69,8 @@ impl Pair {
             self.replica.cli(&["INFO", "replication"]).iter().any(|l| l == "master_link_status:up")
         })
         .await;
-        assert_eq!(self.master.ask(&["WAIT", "1", "20000"]), "1");
+        let written = self.master.offset();
+        eventually("it has everything", SOON, async || self.replica.offset() >= written).await;
     }
 
     /// The replica loses sight of the master.
