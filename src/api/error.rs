@@ -6,6 +6,9 @@ use serde::{Serialize, Serializer};
 use crate::node;
 use crate::protocol::codes::ApiErrorCode;
 
+/// What a publisher is told whose publication may be published or not.
+const OUTCOME_UNKNOWN: &str = "outcome unknown, retry with the same idempotency key";
+
 /// A call that failed. The caller gets the code with its message, the log also the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {reason}")]
@@ -44,6 +47,10 @@ impl From<node::Error> for ApiError {
                 (ApiErrorCode::UNRECOVERABLE_POSITION, "the position is of another epoch")
             }
             node::Error::Internal(reason) => (ApiErrorCode::INTERNAL, reason),
+            node::Error::OutcomeUnknown => {
+                let code = ApiErrorCode { message: OUTCOME_UNKNOWN, ..ApiErrorCode::INTERNAL };
+                (code, OUTCOME_UNKNOWN)
+            }
         };
         Self { code, reason }
     }
@@ -70,6 +77,7 @@ mod tests {
             (node::Error::NotAvailable("why"), 108),
             (node::Error::UnrecoverablePosition, 112),
             (node::Error::Internal("why"), 100),
+            (node::Error::OutcomeUnknown, 100),
         ] {
             assert_eq!(ApiError::from(error.clone()).code.code, code, "{error:?}");
         }

@@ -46,6 +46,10 @@ section! {
         pub history_use_lists: bool,
         /// After a failover, clients are told to recover spread over this time.
         pub failover_spread: Duration = Duration::from_secs(5),
+        /// Replicas that must have a publication before it is answered; 0 for none.
+        pub min_replicas: u32,
+        /// The longest that they may take.
+        pub min_replicas_timeout: Duration = Duration::from_secs(1),
         /// How long a presence entry outlives the node that renews it.
         pub presence_ttl: Duration = Duration::from_secs(60),
         /// Lets presence entries expire by themselves, as Redis 7.4 can.
@@ -93,8 +97,19 @@ impl Setting for Addresses {
 pub(super) fn check(redis: &Redis, presence_interval: Duration, report: &mut Report<'_>) {
     const AT: &str = "engine.redis";
     let at = |key: &str| format!("{AT}.{key}");
-    if redis.sentinel_address.0.is_empty() && redis.address.0.is_empty() {
+    let is_elsewhere = [&redis.sentinel_address, &redis.cluster_address].map(|a| !a.0.is_empty());
+    if is_elsewhere == [false; 2] && redis.address.0.is_empty() {
         report.fault(&[&at("address")], "must hold an address");
+    }
+    if is_elsewhere == [true; 2] {
+        let keys = [&*at("cluster_address"), &at("sentinel_address")];
+        report.fault(&keys, "cluster_address and sentinel_address exclude each other");
+    }
+    if redis.min_replicas > 0
+        && (redis.min_replicas_timeout.is_zero() || redis.min_replicas_timeout >= redis.io_timeout)
+    {
+        let keys = [&*at("min_replicas_timeout"), &at("io_timeout")];
+        report.fault(&keys, "must be above 0 and shorter than io_timeout");
     }
     if !redis.sentinel_address.0.is_empty() && redis.sentinel_master_name.is_empty() {
         let keys = [&*at("sentinel_master_name"), &at("sentinel_address")];
@@ -160,11 +175,18 @@ mod tests {
         let (sources, files) = from_file(
             "c.json",
             r#"{"engine": {"type": "redis", "redis": {"sentinel_address": "a:1", "io_timeout": 0,
-                "presence_ttl": "20s", "tls": {"enabled": true, "cert_pem": "-----BEGIN x"}}}}"#,
+                "presence_ttl": "20s", "min_replicas": 1, "cluster_address": "b:1", "tls": {"enabled": true, "cert_pem": "-----BEGIN x"}}}}"#,
         );
         let errors = load(&sources, &files).expect_err("faults").0;
         let errors: Vec<_> = errors.iter().map(|error| error.key.as_str()).collect();
-        let expected = ["sentinel_master_name", "io_timeout", "presence_ttl", "tls.cert_pem"];
+        let expected = [
+            "cluster_address",
+            "min_replicas_timeout",
+            "sentinel_master_name",
+            "io_timeout",
+            "presence_ttl",
+            "tls.cert_pem",
+        ];
         assert_eq!(errors, expected.map(|key| format!("engine.redis.{key}")));
     }
 }

@@ -156,6 +156,22 @@ impl Entry {
         self.confirmed_ms = now_ms;
     }
 
+    /// Publications may have passed by: the position is to be compared with the stream.
+    pub fn doubt(&mut self) {
+        self.confirmed_ms = 0;
+    }
+
+    /// Whether the position is in doubt.
+    pub fn is_doubted(&self) -> bool {
+        self.delivery.positioned && matches!(self.phase, Phase::Live) && self.confirmed_ms == 0
+    }
+
+    /// Whether something up to `top` is missing.
+    pub fn is_behind(&self, top: &Position) -> bool {
+        let is_other = !self.position.epoch.is_empty() && self.position.epoch != top.epoch;
+        is_other || self.position.offset < top.offset
+    }
+
     /// Ends delivery if it goes by a position. Returns what the session is to be told, unless it knows
     /// already or learns it when it goes live.
     pub fn void(&mut self, channel: &Channel) -> Option<Signal> {

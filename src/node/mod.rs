@@ -105,6 +105,9 @@ pub enum Error {
     /// A backend or another node failed; try again.
     #[error("{0}")]
     Internal(&'static str),
+    /// A publication may have been published or not, and what was may be lost again.
+    #[error("the broker did not answer: published or not")]
+    OutcomeUnknown,
 }
 
 impl From<BrokerError> for Error {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Error, Node};
-use crate::broker::{HistoryOptions, PublishOptions, Published, Suppressed};
+use crate::broker::{BrokerError, HistoryOptions, PublishOptions, Published, Suppressed};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::telemetry::metrics::labels::{MessageType, SuppressReason};
@@ -76,7 +76,11 @@ impl Node {
             version: publish.version,
             ..Publication::default()
         };
-        let published = self.broker.publish(channel, publication, &options).await?;
+        let published = self.broker.publish(channel, publication, &options).await;
+        let published = published.map_err(|error| match error {
+            BrokerError::OutcomeUnknown => Error::OutcomeUnknown,
+            error => error.into(),
+        })?;
         match published.suppressed {
             None => self.metrics.node.messages_sent.with(MessageType::Publication).inc(),
             Some(reason) => self.count_suppressed(reason),

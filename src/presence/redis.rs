@@ -16,8 +16,9 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::{PresenceCounts, PresenceError};
+use crate::config;
 use crate::protocol::publication::ClientInfo;
-use crate::redis::{Answer, CallError, Command, Link, Redis, Script, Value, eval};
+use crate::redis::{Answer, CallError, Command, Durability, Redis, Route, Script, Value};
 use crate::time::Clock;
 
 /// Channels are spread over so many parts, which are renewed one after the other: so the work is
@@ -28,6 +29,9 @@ const PARTS: usize = 64;
 const BATCH: usize = 128;
 /// Calls at work while a part is renewed.
 const OPEN_CALLS: usize = 32;
+/// The scripts that change something, with how many keys they have.
+const ADD: (Script, u64) = (Script::PresenceAdd, 4);
+const REMOVE: (Script, u64) = (Script::PresenceRemove, 4);
 
 /// See the [module](self).
 pub struct RedisPresence {
@@ -37,6 +41,7 @@ pub struct RedisPresence {
     ttl: Duration,
     renew_every: Duration,
     counts_users: bool,
+    fields_expire: bool,
     hasher: RandomState,
     parts: Vec<Mutex<Part>>,
 }
@@ -51,18 +56,24 @@ struct Entry {
 }
 
 impl RedisPresence {
-    /// Presence over connections that somebody starts. Entries live for `ttl` and are renewed every
-    /// `renew_every`, once [`RedisPresence::start`] was called.
+    /// Presence over connections that somebody starts. Entries are renewed every `renew_every`, once
+    /// [`RedisPresence::start`] was called.
     pub fn new(
         redis: Arc<Redis>,
         clock: Clock,
-        ttl: Duration,
+        settings: &config::redis::Redis,
         renew_every: Duration,
-        counts_users: bool,
     ) -> Arc<Self> {
-        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        let hasher = RandomState::new();
-        Arc::new(Self { redis, clock, ttl, renew_every, counts_users, hasher, parts })
+        Arc::new(Self {
+            redis,
+            clock,
+            ttl: settings.presence_ttl,
+            renew_every,
+            counts_users: settings.presence_user_mapping,
+            fields_expire: settings.presence_hash_field_ttl,
+            hasher: RandomState::new(),
+            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
+        })
     }
 
     /// Renews entries until `stop`, and adds them anew to each shard that was away.
@@ -101,23 +112,25 @@ impl RedisPresence {
                 return Ok(());
             }
             clients.insert(client.clone(), entry.clone());
-            self.link(channel).and_then(|link| {
-                let command = link.script(Script::PresenceAdd, 4);
-                link.begin(self.addition(command, channel, [(&*client, &entry)]))
+            self.begin(channel, ADD, |route, command| {
+                self.addition(route, command, channel, [(&*client, &entry)])
             })
         };
-        let answer = match begun {
-            Ok(answer) => answer.wait().await,
-            Err(error) => Err(error),
+        let fill = |route: &Route, command: Command| {
+            self.addition(route, command, channel, [(&*client, &entry)])
         };
-        match answer {
-            Err(error) if is_unknown_script(&error) => {
-                let command = eval(Script::PresenceAdd, 4);
-                let command = self.addition(command, channel, [(&*client, &entry)]);
-                done(self.call(channel, command).await)
-            }
-            answer => done(answer),
+        let added = self.end(begun, channel, ADD, fill).await;
+        let is_there = |part: &Part| part.get(channel).is_some_and(|c| c.contains_key(&client));
+        if added.is_err() || is_there(&self.part(channel).lock()) {
+            return added;
         }
+        // It was removed in the meantime, and where one of the calls had to be made again, perhaps
+        // before it was added.
+        let fill = |route: &Route, command: Command| {
+            self.removal(route, command, channel, &client, &entry.user)
+        };
+        let shard = self.redis.shard(channel);
+        done(shard.run(channel, REMOVE, Durability::Master, fill).await)
     }
 
     pub(super) async fn remove(&self, channel: &str, client: &str) -> Result<(), PresenceError> {
@@ -128,33 +141,27 @@ impl RedisPresence {
             if clients.is_empty() {
                 part.remove(channel);
             }
-            let begun = self.link(channel).and_then(|link| {
-                let command = link.script(Script::PresenceRemove, 4);
-                link.begin(self.removal(command, channel, client, &entry.user))
+            let begun = self.begin(channel, REMOVE, |route, command| {
+                self.removal(route, command, channel, client, &entry.user)
             });
             (begun, entry.user)
         };
-        let answer = match begun {
-            Ok(answer) => answer.wait().await,
-            Err(error) => Err(error),
-        };
-        match answer {
-            Err(error) if is_unknown_script(&error) => {
-                let command = eval(Script::PresenceRemove, 4);
-                let command = self.removal(command, channel, client, &user);
-                done(self.call(channel, command).await)
-            }
-            answer => done(answer),
-        }
+        let fill =
+            |route: &Route, command: Command| self.removal(route, command, channel, client, &user);
+        self.end(begun, channel, REMOVE, fill).await
     }
 
     pub(super) async fn get(
         &self,
         channel: &str,
     ) -> Result<BTreeMap<String, ClientInfo>, PresenceError> {
-        let keys = self.redis.keys();
-        let names = [keys.presence_expire(channel), keys.presence_data(channel), self.now()];
-        let answer = self.run(Script::PresenceGet, channel, 2, &names).await?;
+        let now = self.clock.unix_seconds().unsigned_abs();
+        let fill = |route: &Route, command: Command| {
+            let keys = route.keys();
+            let command = command.arg(keys.presence_expire(channel));
+            command.arg(keys.presence_data(channel)).number(now)
+        };
+        let answer = self.run((Script::PresenceGet, 2), channel, fill).await?;
         let clients = answer.list().ok_or(PresenceError)?.chunks_exact(2);
         let read = |pair: &[Value]| match pair {
             [client, info] => {
@@ -173,9 +180,10 @@ impl RedisPresence {
             let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
             return Ok(PresenceCounts { clients: count(clients.len()), users: count(users.len()) });
         }
-        let [expire, data, user_expire, user_clients] = self.names(channel);
-        let names = [expire, data, user_expire, user_clients, self.now()];
-        let answer = self.run(Script::PresenceCount, channel, 4, &names).await?;
+        let now = self.clock.unix_seconds().unsigned_abs();
+        let fill =
+            |route: &Route, command: Command| command.args(names(route, channel)).number(now);
+        let answer = self.run((Script::PresenceCount, 4), channel, fill).await?;
         let count = |value: &Value| value.number().and_then(|number| u32::try_from(number).ok());
         match answer.list() {
             Some([clients, users]) => Ok(PresenceCounts {
@@ -197,14 +205,22 @@ impl RedisPresence {
             let begin = |channel: &str| self.begin_renewal(part, channel);
             let answers = batch.iter().flat_map(|channel| begin(channel)).map(Answer::wait);
             let answers = join_all(answers).await;
-            let has_lost_scripts =
-                |answer: &Result<Value, CallError>| answer.as_ref().is_err_and(is_unknown_script);
-            if answers.iter().any(has_lost_scripts) {
+            // Where it lives now, or the script that was lost, is found out by the next who asks.
+            let must_repeat =
+                |answer: &Result<Value, CallError>| matches!(answer, Err(CallError::Refused(_)));
+            if answers.iter().any(must_repeat) {
                 for channel in batch {
-                    let script = Script::PresenceAdd.source();
-                    let load = Command::new("SCRIPT").arg("LOAD").arg(script);
+                    let load = |_: &Route| {
+                        let script = Script::PresenceAdd.source();
+                        Command::new("SCRIPT").arg("LOAD").arg(script)
+                    };
+                    let look = |route: &Route| {
+                        Command::new("EXISTS").arg(route.keys().presence_data(channel))
+                    };
                     // Should that fail too, the entries live on until the next turn.
-                    let _ = self.call(channel, load).await;
+                    let shard = self.redis.shard(channel);
+                    let _ = shard.call(channel, look).await;
+                    let _ = shard.call(channel, load).await;
                     join_all(begin(channel).into_iter().map(Answer::wait)).await;
                 }
             }
@@ -215,68 +231,87 @@ impl RedisPresence {
     fn begin_renewal(&self, part: &Mutex<Part>, channel: &str) -> Vec<Answer> {
         let part = part.lock();
         let Some(clients) = part.get(channel) else { return Vec::new() };
-        let Ok(link) = self.link(channel) else { return Vec::new() };
         let entries: Vec<_> = clients.iter().map(|(client, entry)| (&**client, entry)).collect();
         let batches = entries.chunks(BATCH).map(|batch| {
-            let command = link.script(Script::PresenceAdd, 4);
-            link.begin(self.addition(command, channel, batch.iter().copied()))
+            self.begin(channel, ADD, |route, command| {
+                self.addition(route, command, channel, batch.iter().copied())
+            })
         });
         batches.filter_map(Result::ok).collect()
     }
 
+    /// Sends a call of a script before this returns.
+    fn begin(
+        &self,
+        channel: &str,
+        (script, keys): (Script, u64),
+        fill: impl FnOnce(&Route, Command) -> Command,
+    ) -> Result<Answer, CallError> {
+        let route = self.redis.shard(channel).route(channel)?;
+        let link = &route.attachment.link;
+        link.begin(fill(&route, link.script(script, keys)))
+    }
+
+    /// Waits for a call. One that was refused was not begun there: the script was lost, or the
+    /// channel is elsewhere. Then it is made again, in its own time.
+    async fn end(
+        &self,
+        begun: Result<Answer, CallError>,
+        channel: &str,
+        script: (Script, u64),
+        fill: impl Fn(&Route, Command) -> Command,
+    ) -> Result<(), PresenceError> {
+        match begun {
+            Err(_) => Err(PresenceError),
+            Ok(answer) => match answer.wait().await {
+                Err(CallError::Refused(_)) => {
+                    let shard = self.redis.shard(channel);
+                    done(shard.run(channel, script, Durability::Master, fill).await)
+                }
+                answer => done(answer),
+            },
+        }
+    }
+
     fn addition<'a>(
         &self,
+        route: &Route,
         command: Command,
         channel: &str,
         entries: impl IntoIterator<Item = (&'a str, &'a Entry)>,
     ) -> Command {
         let ends = self.clock.unix_seconds().unsigned_abs() + self.ttl.as_secs();
         let command = command
-            .args(self.names(channel))
+            .args(names(route, channel))
             .number(self.ttl.as_secs())
             .number(ends)
-            .number(u64::from(self.counts_users));
+            .number(u64::from(self.counts_users))
+            .number(u64::from(self.fields_expire));
         entries.into_iter().fold(command, |command, (client, entry)| {
             command.arg(client).arg(&entry.info).arg(&*entry.user)
         })
     }
 
-    fn removal(&self, command: Command, channel: &str, client: &str, user: &str) -> Command {
-        let command = command.args(self.names(channel));
+    fn removal(
+        &self,
+        route: &Route,
+        command: Command,
+        channel: &str,
+        client: &str,
+        user: &str,
+    ) -> Command {
+        let command = command.args(names(route, channel));
         command.arg(client).arg(user).number(u64::from(self.counts_users))
-    }
-
-    fn names(&self, channel: &str) -> [CompactString; 4] {
-        let keys = self.redis.keys();
-        [
-            keys.presence_expire(channel),
-            keys.presence_data(channel),
-            keys.presence_user_expire(channel),
-            keys.presence_user_clients(channel),
-        ]
-    }
-
-    fn now(&self) -> CompactString {
-        CompactString::from(self.clock.unix_seconds().to_string())
     }
 
     async fn run(
         &self,
-        script: Script,
+        script: (Script, u64),
         channel: &str,
-        keys: u64,
-        args: &[CompactString],
+        fill: impl Fn(&Route, Command) -> Command,
     ) -> Result<Value, PresenceError> {
-        let link = self.link(channel).map_err(|_| PresenceError)?;
-        link.run(script, keys, args).await.map_err(|_| PresenceError)
-    }
-
-    async fn call(&self, channel: &str, command: Command) -> Result<Value, CallError> {
-        self.link(channel)?.call(command).await
-    }
-
-    fn link(&self, channel: &str) -> Result<Link, CallError> {
-        Ok(self.redis.shard(channel).attachment()?.link.clone())
+        let shard = self.redis.shard(channel);
+        shard.run(channel, script, Durability::Master, fill).await.map_err(|_| PresenceError)
     }
 
     fn part(&self, channel: &str) -> &Mutex<Part> {
@@ -288,6 +323,12 @@ fn done(answer: Result<Value, CallError>) -> Result<(), PresenceError> {
     answer.map(drop).map_err(|_| PresenceError)
 }
 
-fn is_unknown_script(error: &CallError) -> bool {
-    matches!(error, CallError::Refused(text) if text.starts_with("NOSCRIPT"))
+fn names(route: &Route, channel: &str) -> [CompactString; 4] {
+    let keys = route.keys();
+    [
+        keys.presence_expire(channel),
+        keys.presence_data(channel),
+        keys.presence_user_expire(channel),
+        keys.presence_user_clients(channel),
+    ]
 }

@@ -8,15 +8,15 @@ use crate::config::Secret;
 use crate::config::units::parse_duration;
 
 /// The port of Redis.
-const REDIS_PORT: u16 = 6_379;
+pub(super) const REDIS_PORT: u16 = 6_379;
 /// The port of Sentinel.
-const SENTINEL_PORT: u16 = 26_379;
+pub(super) const SENTINEL_PORT: u16 = 26_379;
 
 /// An address taken apart. What it does not say is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Address {
     pub places: Vec<Place>,
-    pub sentinel: bool,
+    pub kind: Kind,
     pub tls: Option<bool>,
     pub user: Option<String>,
     pub password: Option<Secret>,
@@ -28,6 +28,18 @@ pub(super) struct Address {
     pub sentinel_password: Option<Secret>,
     pub sentinel_tls: Option<bool>,
     pub sentinel_master_name: Option<String>,
+}
+
+/// What stands at an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Redis itself.
+    #[default]
+    Single,
+    /// Sentinels that know where Redis is.
+    Sentinel,
+    /// Nodes of a cluster.
+    Cluster,
 }
 
 /// An address that is none. Says what is allowed, and does not repeat what may hold a password.
@@ -48,23 +60,24 @@ impl Address {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut address = match scheme {
             "unix" => Self::of_socket(rest)?,
-            "redis" | "tcp" => Self::of_hosts(rest, REDIS_PORT)?,
-            "rediss" => Self { tls: Some(true), ..Self::of_hosts(rest, REDIS_PORT)? },
-            "redis+sentinel" => Self { sentinel: true, ..Self::of_hosts(rest, SENTINEL_PORT)? },
-            "rediss+sentinel" => {
+            "redis" | "rediss" | "tcp" => Self::of_hosts(rest, REDIS_PORT)?,
+            "redis+sentinel" | "rediss+sentinel" => {
                 let hosts = Self::of_hosts(rest, SENTINEL_PORT)?;
-                Self { sentinel: true, tls: Some(true), ..hosts }
+                Self { kind: Kind::Sentinel, ..hosts }
             }
             "redis+cluster" | "rediss+cluster" => {
-                return Err(error("Redis Cluster is not supported yet by Bobolink"));
+                Self { kind: Kind::Cluster, ..Self::of_hosts(rest, REDIS_PORT)? }
             }
             other => {
                 return Err(AddressError(format!(
                     "the scheme {other:?} is not allowed, expected redis, rediss, redis+sentinel, \
-                     rediss+sentinel, tcp or unix"
+                     rediss+sentinel, redis+cluster, rediss+cluster, tcp or unix"
                 )));
             }
         };
+        if scheme.starts_with("rediss") {
+            address.tls = Some(true);
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             address.set(key, &decoded(value)?)?;
@@ -117,7 +130,8 @@ impl Address {
         };
         match key {
             "addr" => {
-                let port = if self.sentinel { SENTINEL_PORT } else { REDIS_PORT };
+                let is_sentinel = self.kind == Kind::Sentinel;
+                let port = if is_sentinel { SENTINEL_PORT } else { REDIS_PORT };
                 self.places.push(place(value, port)?);
             }
             "db" => {
@@ -248,7 +262,7 @@ mod tests {
                    &sentinel_user=u&sentinel_password=s&sentinel_tls_enabled=1&tls_enabled=0";
         let expected = Address {
             places: vec![tcp("a", 1), tcp("b", 26_379), tcp("c", 3)],
-            sentinel: true,
+            kind: Kind::Sentinel,
             tls: Some(false),
             password: Some(Secret::new("pw")),
             sentinel_user: Some("u".into()),
@@ -263,6 +277,14 @@ mod tests {
     }
 
     #[test]
+    fn nodes_of_a_cluster_are_listed_alike() {
+        let address = Address::parse("rediss+cluster://:pw@a,b:2?addr=c").expect("valid");
+        assert_eq!(address.kind, Kind::Cluster);
+        assert_eq!(address.tls, Some(true));
+        assert_eq!(address.places, [tcp("a", 6_379), tcp("b", 2), tcp("c", 6_379)]);
+    }
+
+    #[test]
     fn a_socket_has_a_path() {
         let address = Address::parse("unix:///run/redis.sock?db=2").expect("valid");
         assert_eq!(address.places, [Place::Unix("/run/redis.sock".into())]);
@@ -273,7 +295,6 @@ mod tests {
     fn what_is_wrong_is_said_without_the_password() {
         for (text, problem) in [
             ("http://x", "the scheme \"http\" is not allowed"),
-            ("redis+cluster://x", "Redis Cluster is not supported yet"),
             ("redis://ann:hunter2@host:x", "expected a port"),
             ("redis://ann:hunter2@", "expected host:port"),
             ("redis://ann:hunter2 host", "expected"),

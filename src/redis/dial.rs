@@ -49,6 +49,10 @@ pub enum ConnectionError {
     NotMaster,
     #[error("the server has another history than before")]
     OtherIdentity,
+    #[error("the server is a node of a cluster")]
+    Cluster,
+    #[error("the server lacks something: {0}")]
+    Lacks(&'static str),
 }
 
 impl Conversation {

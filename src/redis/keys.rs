@@ -1,5 +1,7 @@
 //! The name of every key and of every PUB/SUB channel, as Centrifugo has them; ours are marked.
 
+use std::borrow::Cow;
+
 use compact_str::{CompactString, format_compact};
 
 /// Makes names behind one prefix.
@@ -8,27 +10,39 @@ pub struct Keys {
     prefix: CompactString,
     /// What a channel's messages go by, before its name.
     client: CompactString,
+    /// Channels stand in braces: so all keys of one are on the same node of a cluster.
+    braces: bool,
 }
 
 impl Keys {
+    /// Names for servers that are no cluster.
     pub fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.into(), client: format_compact!("{prefix}.client.") }
+        let client = format_compact!("{prefix}.client.");
+        Self { prefix: prefix.into(), client, braces: false }
+    }
+
+    /// The same for a cluster.
+    pub fn of_cluster(&self) -> Self {
+        Self { braces: true, ..self.clone() }
     }
 
     /// A stream of publications: entries `<offset>-0` with the field `d`.
     pub fn stream(&self, channel: &str) -> CompactString {
-        format_compact!("{}.stream.{channel}", self.prefix)
+        self.of_channel("stream", channel)
     }
 
     /// What outlives the publications of a stream: a hash of epoch `e`, top offset `s`, version `v`
     /// in `ve`, and, ours, the identity `f` under which the epoch holds.
     pub fn stream_meta(&self, channel: &str) -> CompactString {
-        format_compact!("{}.stream.meta.{channel}", self.prefix)
+        self.of_channel("stream.meta", channel)
     }
 
     /// The answer to a publish with an idempotency key.
     pub fn result(&self, channel: &str, key: &str) -> CompactString {
-        format_compact!("{}.result.{channel}.{key}", self.prefix)
+        let mut name = self.of_channel("result", channel);
+        name.push('.');
+        name.push_str(key);
+        name
     }
 
     /// Ours: the first identity that was seen of the master, for streams that have none yet.
@@ -38,30 +52,30 @@ impl Keys {
 
     /// When each client's presence in a channel ends: a sorted set by unix seconds.
     pub fn presence_expire(&self, channel: &str) -> CompactString {
-        format_compact!("{}.presence.expire.{channel}", self.prefix)
+        self.of_channel("presence.expire", channel)
     }
 
     /// Who is in a channel: a hash of client ids.
     pub fn presence_data(&self, channel: &str) -> CompactString {
-        format_compact!("{}.presence.data.{channel}", self.prefix)
+        self.of_channel("presence.data", channel)
     }
 
     /// The same as [`Keys::presence_expire`] for users.
     pub fn presence_user_expire(&self, channel: &str) -> CompactString {
-        format_compact!("{}.presence.user.expire.{channel}", self.prefix)
+        self.of_channel("presence.user.expire", channel)
     }
 
     /// How many clients each user has in a channel: a hash.
     pub fn presence_user_clients(&self, channel: &str) -> CompactString {
-        format_compact!("{}.presence.user.clients.{channel}", self.prefix)
+        self.of_channel("presence.user.clients", channel)
     }
 
     /// The PUB/SUB channel that carries a channel's messages.
     pub fn messages(&self, channel: &str) -> CompactString {
-        format_compact!("{}{channel}", self.client)
+        self.of_channel("client", channel)
     }
 
-    /// The channel whose messages a PUB/SUB channel carries.
+    /// The channel whose messages a PUB/SUB channel carries, by its name without braces.
     pub fn channel_of<'a>(&self, messages: &'a str) -> Option<&'a str> {
         messages.strip_prefix(self.client.as_str())
     }
@@ -79,6 +93,32 @@ impl Keys {
     /// The PUB/SUB channel for control messages to one node.
     pub fn node(&self, uid: &str) -> CompactString {
         format_compact!("{}.node.{uid}", self.prefix)
+    }
+
+    /// How the server knows a PUB/SUB channel that has no braces here.
+    pub(super) fn on_wire(&self, name: &CompactString) -> CompactString {
+        match self.channel_of(name).filter(|_| self.braces) {
+            Some(channel) => self.messages(channel),
+            None => name.clone(),
+        }
+    }
+
+    /// How a PUB/SUB channel of the server is called here: without braces.
+    pub(super) fn plain<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        let in_braces = self.channel_of(name).filter(|_| self.braces);
+        match in_braces.and_then(|channel| channel.strip_prefix('{')?.strip_suffix('}')) {
+            Some(channel) => Cow::Owned(format!("{}{channel}", self.client)),
+            None => Cow::Borrowed(name),
+        }
+    }
+
+    fn of_channel(&self, kind: &str, channel: &str) -> CompactString {
+        let (before, behind) = if self.braces { ("{", "}") } else { ("", "") };
+        let parts = [&self.prefix, ".", kind, ".", before, channel, behind];
+        let mut name =
+            CompactString::with_capacity(parts.iter().map(|part| part.len()).sum::<usize>());
+        parts.iter().for_each(|part| name.push_str(part));
+        name
     }
 }
 
@@ -107,5 +147,22 @@ mod tests {
         assert_eq!(keys.messages("a.b"), "p.client.a.b");
         assert_eq!(keys.channel_of("p.client.a.b"), Some("a.b"));
         assert_eq!(keys.channel_of("p.control"), None);
+    }
+
+    #[test]
+    fn in_a_cluster_channels_stand_in_braces_on_the_wire_and_nowhere_else() {
+        let plain = Keys::new("p");
+        let keys = plain.of_cluster();
+        assert_eq!(keys.stream("a:b"), "p.stream.{a:b}");
+        assert_eq!(keys.result("a", "k"), "p.result.{a}.k");
+        assert_eq!(keys.presence_user_clients("a"), "p.presence.user.clients.{a}");
+        for name in ["p.client.a", "p.client.{a}", "p.control", "p.client."] {
+            let wire = keys.on_wire(&name.into());
+            assert_eq!(keys.plain(&wire), name);
+            assert_eq!(plain.on_wire(&name.into()), name);
+            assert_eq!(plain.plain(name), name);
+        }
+        assert_eq!(keys.on_wire(&"p.client.a".into()), "p.client.{a}");
+        assert_eq!(keys.on_wire(&"p.node.u".into()), "p.node.u");
     }
 }

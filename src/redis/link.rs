@@ -4,32 +4,21 @@
 //! asked; no timer is involved. A question is sent once or not at all: when the link ends, callers
 //! learn which of the two it was.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use compact_str::CompactString;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
-use super::dial::{ConnectionError, Conversation, Wire};
+use super::dial::{ConnectionError, Conversation};
+use super::driver::{Driver, Question, WAITING};
 use super::keys::Keys;
-use super::options::{Access, Place};
-use super::resp::{Command, Decoder, Value};
+use super::options::{Access, Place, Replicas};
+use super::resp::{Command, Value};
 use super::script::{Loaded, Script, eval};
 
-/// Questions that may wait to be sent; more wait at their callers.
-const WAITING: usize = 4_096;
-/// Questions that may be open. Redis answers in order, so more of them would only be late.
-const OPEN: usize = 16_384;
-/// Bytes gathered before they are written.
-const GATHERED: usize = 256 * 1_024;
-/// Bytes made room for before each read.
-const READ_BYTES: usize = 64 * 1_024;
-/// How often the server is asked whether it is still the same master: the rule of the fence.
-pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long replicas may take to keep the first identity of their master. Without it a stream of
+/// another software changes its epoch once, so this is not worth a longer wait.
+const FIRST_IDENTITY_WAIT: Duration = Duration::from_millis(500);
 
 /// A connection to a master. Clones share it; it ends with its supervisor's token.
 #[derive(Clone, Debug)]
@@ -55,7 +44,8 @@ pub enum CallError {
     /// There is no connection. Nothing was sent.
     #[error("Redis is unavailable")]
     Unavailable,
-    /// The connection ended before the answer came: it may or may not be done.
+    /// The connection ended before the answer came, or too few replicas have what was written: it
+    /// may or may not be done, and may or may not last.
     #[error("Redis did not answer, so the outcome is unknown")]
     OutcomeUnknown,
     /// Redis refused.
@@ -69,41 +59,96 @@ pub struct Answer {
     receiver: oneshot::Receiver<Result<Value, CallError>>,
 }
 
-#[derive(Debug)]
-struct Question {
-    command: Command,
-    answer: oneshot::Sender<Result<Value, CallError>>,
+/// What is known of a server before anything is asked of it.
+pub(super) struct Greeting {
+    pub conversation: Conversation,
+    /// The replication id of a server that has loaded its data and is a master.
+    pub id: CompactString,
+    /// It is a node of a cluster.
+    pub is_cluster: bool,
+    replicas: u64,
 }
 
-impl Link {
-    /// Connects to a master and makes sure that it is one. The second half drives it, until it ends
-    /// with the reason.
+impl Greeting {
+    /// Connects to a master and makes sure that it is one.
     ///
     /// # Errors
     /// The server cannot be reached, is loading its data, or is no master.
-    pub(super) async fn open(
-        place: &Place,
-        access: &Access,
-        keys: &Keys,
-    ) -> Result<(Self, Driver), ConnectionError> {
+    pub async fn of(place: &Place, access: &Access) -> Result<Self, ConnectionError> {
         let mut conversation = Conversation::open(place, access).await?;
-        let id = identity_of(&mut conversation).await?;
-        let first = keys.first_identity();
-        let mut commands = vec![
-            Command::new("SET").arg(&first).arg(&id).arg("NX"),
-            Command::new("GET").arg(&first),
-        ];
-        commands.extend(Loaded::commands());
+        // A server that is loading refuses the ping.
+        let commands = [Command::new("PING"), look(), Command::new("INFO").arg("cluster")];
         let answers = conversation.ask(&commands).await?;
-        let (first, names) =
-            answers.split_at_checked(2).ok_or(ConnectionError::Unexpected("an answer"))?;
-        let is_first = first.get(1).and_then(Value::str) == Some(id.as_str());
-        let loaded = Loaded::of(names).ok_or(ConnectionError::Unexpected("names of scripts"))?;
-        let (ask, questions) = mpsc::channel(WAITING);
-        let driver = Driver::new(conversation, questions, id.clone(), access.io_timeout);
-        Ok((Self { ask, loaded, identity: Identity { id, is_first } }, driver))
+        let unexpected = ConnectionError::Unexpected("what INFO tells");
+        let [_, replication, cluster] = &answers[..] else { return Err(unexpected) };
+        let (Some(replication), Some(cluster)) = (replication.str(), cluster.str()) else {
+            return Err(unexpected);
+        };
+        let id = CompactString::from(master_id(replication)?);
+        let replicas = field(replication, "connected_slaves").and_then(|count| count.parse().ok());
+        let is_cluster = field(cluster, "cluster_enabled") == Some("1");
+        Ok(Self { conversation, id, is_cluster, replicas: replicas.unwrap_or(0) })
     }
 
+    /// Whether the master has had this identity as long as anybody of us remembers. Who remembers an
+    /// earlier one, `before`, says so to the others.
+    pub async fn is_first(
+        &mut self,
+        keys: &Keys,
+        before: Option<&CompactString>,
+    ) -> Result<bool, ConnectionError> {
+        let (name, first) = (keys.first_identity(), before.unwrap_or(&self.id));
+        let set = Command::new("SET").arg(&name).arg(first).arg("NX");
+        let answers = self.conversation.ask(&[set, Command::new("GET").arg(&name)]).await?;
+        let [set, first] = &answers[..] else {
+            return Err(ConnectionError::Unexpected("an answer"));
+        };
+        let is_first = first.str() == Some(self.id.as_str());
+        if *set == Value::Nil || self.replicas == 0 {
+            return Ok(is_first);
+        }
+        // A replica that is promoted without it would take its own identity for the first.
+        let wait = Command::new("WAIT").number(self.replicas);
+        let wait = wait.number(FIRST_IDENTITY_WAIT.as_millis() as u64);
+        let kept = self.conversation.ask(&[wait]).await?;
+        if kept.first().and_then(Value::number).is_some_and(|count| count >= self.replicas) {
+            return Ok(is_first);
+        }
+        self.conversation.ask(&[Command::new("DEL").arg(&name)]).await?;
+        Ok(false)
+    }
+
+    /// Makes sure that the server knows a command.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Lacks`] with what needs it.
+    pub async fn knows(&mut self, command: &str, why: &'static str) -> Result<(), ConnectionError> {
+        let question = Command::new("COMMAND").arg("INFO").arg(command);
+        let answers = self.conversation.ask(&[question]).await?;
+        match answers.first().and_then(Value::list) {
+            Some([Value::List(known)]) if !known.is_empty() => Ok(()),
+            _ => Err(ConnectionError::Lacks(why)),
+        }
+    }
+
+    /// A link to it. The second half drives it, until it ends with the reason. With `replicas`,
+    /// answers come when so many have what was written.
+    pub async fn into_link(
+        mut self,
+        access: &Access,
+        is_first: bool,
+        replicas: Option<Replicas>,
+    ) -> Result<(Link, Driver), ConnectionError> {
+        let names = self.conversation.ask(&Loaded::commands().collect::<Vec<_>>()).await?;
+        let loaded = Loaded::of(&names).ok_or(ConnectionError::Unexpected("names of scripts"))?;
+        let (ask, questions) = mpsc::channel(WAITING);
+        let (conversation, id) = (self.conversation, self.id);
+        let driver = Driver::new(conversation, questions, id.clone(), access.io_timeout, replicas);
+        Ok((Link { ask, loaded, identity: Identity { id, is_first } }, driver))
+    }
+}
+
+impl Link {
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -113,10 +158,15 @@ impl Link {
     /// # Errors
     /// See [`CallError`].
     pub async fn call(&self, command: Command) -> Result<Value, CallError> {
-        let (sender, receiver) = oneshot::channel();
-        let question = Question { command, answer: sender };
-        self.ask.send(question).await.map_err(|_| CallError::Unavailable)?;
-        Answer { receiver }.wait().await
+        self.send(command, false).await
+    }
+
+    /// The same for a slot that the server is still taking over.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub(super) async fn call_asking(&self, command: Command) -> Result<Value, CallError> {
+        self.send(command, true).await
     }
 
     /// Sends a command before this returns, so that what is sent later comes later.
@@ -125,7 +175,7 @@ impl Link {
     /// There is no connection, or too much waits for it already.
     pub fn begin(&self, command: Command) -> Result<Answer, CallError> {
         let (sender, receiver) = oneshot::channel();
-        let question = Question { command, answer: sender };
+        let question = Question { command, asking: false, answer: sender };
         self.ask.try_send(question).map_err(|_| CallError::Unavailable)?;
         Ok(Answer { receiver })
     }
@@ -146,11 +196,18 @@ impl Link {
         args: &[A],
     ) -> Result<Value, CallError> {
         match self.call(self.script(script, keys).args(args)).await {
-            Err(CallError::Refused(text)) if text.starts_with("NOSCRIPT") => {
+            Err(error) if error.is_unknown_script() => {
                 self.call(eval(script, keys).args(args)).await
             }
             answer => answer,
         }
+    }
+
+    async fn send(&self, command: Command, asking: bool) -> Result<Value, CallError> {
+        let (sender, receiver) = oneshot::channel();
+        let question = Question { command, asking, answer: sender };
+        self.ask.send(question).await.map_err(|_| CallError::Unavailable)?;
+        Answer { receiver }.wait().await
     }
 }
 
@@ -165,168 +222,29 @@ impl Answer {
     }
 }
 
-/// The identity of a server that has loaded its data and is a master.
-pub(super) async fn identity_of(
-    conversation: &mut Conversation,
-) -> Result<CompactString, ConnectionError> {
-    // A server that is loading refuses the ping.
-    let answers = conversation.ask(&[Command::new("PING"), look()]).await?;
-    let info = answers.get(1).and_then(Value::str);
-    master_id(info.ok_or(ConnectionError::Unexpected("what INFO tells"))?).map(CompactString::from)
+impl CallError {
+    /// The server has lost its scripts, and has not begun.
+    pub fn is_unknown_script(&self) -> bool {
+        matches!(self, Self::Refused(text) if text.starts_with("NOSCRIPT"))
+    }
 }
 
-fn look() -> Command {
+/// The question that shows whether a server is the master it was.
+pub(super) fn look() -> Command {
     Command::new("INFO").arg("replication")
 }
 
 /// The replication id in the answer to `INFO replication`.
-fn master_id(info: &str) -> Result<&str, ConnectionError> {
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
-    };
-    match (field("role"), field("master_replid")) {
+pub(super) fn master_id(info: &str) -> Result<&str, ConnectionError> {
+    match (field(info, "role"), field(info, "master_replid")) {
         (Some("master"), Some(id)) if !id.is_empty() => Ok(id),
         (Some("master"), _) => Err(ConnectionError::Unexpected("a master without an identity")),
         _ => Err(ConnectionError::NotMaster),
     }
 }
 
-/// Moves the bytes of a [`Link`].
-pub(super) struct Driver {
-    input: ReadHalf<Box<dyn Wire>>,
-    output: WriteHalf<Box<dyn Wire>>,
-    decoder: Decoder,
-    received: BytesMut,
-    to_send: BytesMut,
-    questions: mpsc::Receiver<Question>,
-    /// Sent, in order. `None` stands for our own look at the server.
-    open: VecDeque<Option<oneshot::Sender<Result<Value, CallError>>>>,
-    identity: CompactString,
-    io_timeout: Duration,
-    /// When the look that is open was sent.
-    looking_since: Option<Instant>,
-}
-
-impl Driver {
-    fn new(
-        conversation: Conversation,
-        questions: mpsc::Receiver<Question>,
-        identity: CompactString,
-        io_timeout: Duration,
-    ) -> Self {
-        let (input, output) = split(conversation.wire);
-        Self {
-            input,
-            output,
-            decoder: conversation.decoder,
-            received: conversation.input,
-            to_send: BytesMut::new(),
-            questions,
-            open: VecDeque::new(),
-            identity,
-            io_timeout,
-            looking_since: None,
-        }
-    }
-
-    /// Drives the link until it ends by itself, or `stop` ends it.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ConnectionError> {
-        let ended = tokio::select! {
-            ended = self.exchange() => ended,
-            () = stop.cancelled() => Ok(()),
-        };
-        // Those that are open learn it from their senders being dropped.
-        self.questions.close();
-        while let Ok(question) = self.questions.try_recv() {
-            let _ = question.answer.send(Err(CallError::Unavailable));
-        }
-        ended
-    }
-
-    async fn exchange(&mut self) -> Result<(), ConnectionError> {
-        let mut looks = looks(LOOK_EVERY);
-        let mut gathered = Vec::new();
-        loop {
-            let room = OPEN.saturating_sub(self.open.len());
-            let gathers = room > 0 && self.to_send.len() < GATHERED;
-            self.received.reserve(READ_BYTES);
-            tokio::select! {
-                // Answers first, since they make room; and what waits is gathered before anything
-                // is written.
-                biased;
-                now = looks.tick() => self.look(now)?,
-                count = self.input.read_buf(&mut self.received) => match count? {
-                    0 => return Err(ConnectionError::Closed),
-                    _ => self.hand_out_answers()?,
-                },
-                count = self.questions.recv_many(&mut gathered, room.min(WAITING)), if gathers => {
-                    if count == 0 {
-                        return Ok(());
-                    }
-                    for question in gathered.drain(..) {
-                        question.command.encode(&mut self.to_send);
-                        self.open.push_back(Some(question.answer));
-                    }
-                }
-                count = self.output.write(&self.to_send), if !self.to_send.is_empty() => {
-                    match count? {
-                        0 => return Err(ConnectionError::Closed),
-                        count => self.to_send.advance(count),
-                    }
-                }
-            }
-        }
-    }
-
-    /// Asks the server whether it is the same still. Answers come in order, so a look that stays
-    /// open means that nothing is answered.
-    fn look(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        match self.looking_since {
-            None => {
-                look().encode(&mut self.to_send);
-                self.open.push_back(None);
-                self.looking_since = Some(now);
-                Ok(())
-            }
-            Some(since) if now.duration_since(since) < self.io_timeout => Ok(()),
-            Some(_) => Err(ConnectionError::Timeout(self.io_timeout)),
-        }
-    }
-
-    fn hand_out_answers(&mut self) -> Result<(), ConnectionError> {
-        while let Some(value) = self.decoder.next(&mut self.received)? {
-            if matches!(value, Value::Push(_)) {
-                continue;
-            }
-            match self.open.pop_front() {
-                Some(Some(answer)) => {
-                    let _ = answer.send(match value {
-                        Value::Error(text) => {
-                            Err(CallError::Refused(CompactString::from_utf8_lossy(&text)))
-                        }
-                        value => Ok(value),
-                    });
-                }
-                Some(None) => {
-                    self.looking_since = None;
-                    let info = value.str().ok_or(ConnectionError::Unexpected("what INFO tells"))?;
-                    if master_id(info)? != self.identity {
-                        return Err(ConnectionError::OtherIdentity);
-                    }
-                }
-                None => return Err(ConnectionError::Unexpected("an answer to no question")),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Ticks from one `period` on; a stall is not made up for.
-pub(super) fn looks(period: Duration) -> Interval {
-    let mut looks = interval(period);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    looks.reset();
-    looks
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
 }
 
 #[cfg(test)]

@@ -4,23 +4,29 @@
 //! that carry one master's identity for life and calls that are never sent twice, which libraries
 //! made for convenience work against (`ARCHITECTURE.md` has the measurements).
 //!
-//! A [`Shard`] is one master with its replicas. Its supervisor ([`shard`]) asks [`sentinel`] who the
-//! master is, opens one [`link`] for commands and several [`reader`]s for PUB/SUB, and takes all of
-//! them down together when one fails: what stands is an [`Attachment`]. What Redis keeps, and what
+//! A [`Shard`] is one master with its replicas, or a cluster. Its supervisor ([`single`]) asks
+//! [`sentinel`] who the master is, opens a [`link`] for commands and several [`reader`]s for PUB/SUB,
+//! and takes all of them down together when one fails. In a [`cluster`] every master has a link of its
+//! own, an [`Attachment`], and [`routes`] say which of them has a channel. What Redis keeps, and what
 //! it means, is the business of broker and presence.
 
 mod address;
+mod cluster;
 mod dial;
+mod driver;
 mod interest;
 mod keys;
 mod link;
 mod options;
 mod reader;
 mod resp;
+mod routes;
 mod script;
 mod sentinel;
 mod shard;
 mod sharding;
+mod single;
+mod slots;
 mod tls;
 
 use std::sync::Arc;
@@ -30,10 +36,11 @@ use tokio_util::sync::CancellationToken;
 pub use self::address::AddressError;
 pub use self::keys::Keys;
 pub use self::link::{Answer, CallError, Identity, Link};
-pub use self::options::{Access, OptionsError, Place, ShardOptions, Source, shards};
+pub use self::options::{Access, OptionsError, Place, Replicas, ShardOptions, Source, shards};
 pub use self::resp::{Command, Value};
+pub use self::routes::{Attachment, Durability, Route};
 pub use self::script::{Script, eval};
-pub use self::shard::{Attachment, Receive, Shard};
+pub use self::shard::{Receive, Shard};
 pub use self::sharding::shard_of;
 pub use self::tls::ClientTls;
 

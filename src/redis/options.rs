@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::{Address, AddressError, place};
+use super::address::{Address, AddressError, Kind, REDIS_PORT, SENTINEL_PORT, place};
 use super::tls::{ClientTls, ClientTlsError};
 use crate::config::redis::Redis;
 use crate::config::{Secret, Tls};
@@ -14,6 +14,19 @@ use crate::config::{Secret, Tls};
 pub struct ShardOptions {
     pub source: Source,
     pub access: Access,
+    /// Who else must have what is written before it counts as written.
+    pub replicas: Option<Replicas>,
+    /// Fields of hashes are to expire by themselves.
+    pub hash_field_ttl: bool,
+}
+
+/// Replicas that are waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// How many.
+    pub count: u32,
+    /// The longest that they may take.
+    pub timeout: Duration,
 }
 
 /// Who says where the master is.
@@ -28,6 +41,8 @@ pub enum Source {
         /// How to talk to the sentinels.
         access: Access,
     },
+    /// These, and whom they name, are a cluster.
+    Cluster(Vec<Place>),
 }
 
 /// Where a server listens.
@@ -58,7 +73,7 @@ pub enum OptionsError {
     Address { key: String, error: AddressError },
     #[error("{0}: the address names no sentinel_master_name, and engine.redis has none either")]
     NoMasterName(String),
-    #[error("{0}: only an address with +sentinel may list several places")]
+    #[error("{0}: only an address with +sentinel or +cluster may list several places")]
     SeveralPlaces(String),
     #[error(transparent)]
     Tls(#[from] ClientTlsError),
@@ -79,18 +94,23 @@ impl fmt::Display for Place {
 /// # Errors
 /// Names the key, and what is wrong with its value.
 pub fn shards(redis: &Redis) -> Result<Vec<ShardOptions>, OptionsError> {
-    let sentinels = &redis.sentinel_address.0;
-    let (key, texts) = if sentinels.is_empty() {
-        ("engine.redis.address", &redis.address.0)
+    let (sentinels, clusters) = (&redis.sentinel_address.0, &redis.cluster_address.0);
+    let (key, texts, kind) = if !sentinels.is_empty() {
+        ("engine.redis.sentinel_address", sentinels, Some((Kind::Sentinel, SENTINEL_PORT)))
+    } else if !clusters.is_empty() {
+        ("engine.redis.cluster_address", clusters, Some((Kind::Cluster, REDIS_PORT)))
     } else {
-        ("engine.redis.sentinel_address", sentinels)
+        ("engine.redis.address", &redis.address.0, None)
     };
     texts
         .iter()
         .enumerate()
         .map(|(index, text)| {
             let key = format!("{key}[{index}]");
-            let read = if sentinels.is_empty() { Address::parse(text) } else { listed(text) };
+            let read = match kind {
+                Some((kind, port)) => listed(text, kind, port),
+                None => Address::parse(text),
+            };
             match read {
                 Ok(address) => shard(redis, address, key),
                 Err(error) => Err(OptionsError::Address { key, error }),
@@ -99,10 +119,10 @@ pub fn shards(redis: &Redis) -> Result<Vec<ShardOptions>, OptionsError> {
         .collect()
 }
 
-/// Reads the addresses of sentinels with commas between them.
-fn listed(text: &str) -> Result<Address, AddressError> {
-    let places = text.split(',').map(|text| place(text.trim(), 26_379));
-    Ok(Address { places: places.collect::<Result<_, _>>()?, sentinel: true, ..Address::default() })
+/// Reads addresses with commas between them.
+fn listed(text: &str, kind: Kind, port: u16) -> Result<Address, AddressError> {
+    let places = text.split(',').map(|text| place(text.trim(), port));
+    Ok(Address { places: places.collect::<Result<_, _>>()?, kind, ..Address::default() })
 }
 
 fn shard(redis: &Redis, address: Address, key: String) -> Result<ShardOptions, OptionsError> {
@@ -119,12 +139,24 @@ fn shard(redis: &Redis, address: Address, key: String) -> Result<ShardOptions, O
         connect_timeout: address.connect_timeout.unwrap_or(redis.connect_timeout),
         io_timeout: address.io_timeout.unwrap_or(redis.io_timeout),
     };
-    if !address.sentinel {
-        let mut places = address.places.into_iter();
-        return match (places.next(), places.next()) {
-            (Some(place), None) => Ok(ShardOptions { source: Source::Fixed(place), access }),
-            _ => Err(OptionsError::SeveralPlaces(key)),
-        };
+    let min_replicas = redis.min_replicas;
+    let options = |source, access| ShardOptions {
+        source,
+        access,
+        replicas: (min_replicas > 0)
+            .then_some(Replicas { count: min_replicas, timeout: redis.min_replicas_timeout }),
+        hash_field_ttl: redis.presence_hash_field_ttl,
+    };
+    match address.kind {
+        Kind::Sentinel => {}
+        Kind::Cluster => return Ok(options(Source::Cluster(address.places), access)),
+        Kind::Single => {
+            let mut places = address.places.into_iter();
+            return match (places.next(), places.next()) {
+                (Some(place), None) => Ok(options(Source::Fixed(place), access)),
+                _ => Err(OptionsError::SeveralPlaces(key)),
+            };
+        }
     }
     let master_name =
         address.sentinel_master_name.unwrap_or_else(|| redis.sentinel_master_name.clone());
@@ -141,5 +173,5 @@ fn shard(redis: &Redis, address: Address, key: String) -> Result<ShardOptions, O
         ..access
     };
     let source = Source::Sentinels { places: address.places, master_name, access: sentinel_access };
-    Ok(ShardOptions { source, access })
+    Ok(options(source, access))
 }

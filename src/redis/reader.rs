@@ -14,9 +14,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::dial::{ConnectionError, Conversation, Wire, refused};
+use super::dial::{ConnectionError, Wire, refused};
+use super::driver::{LOOK_EVERY, looks};
 use super::interest::Interest;
-use super::link::{LOOK_EVERY, identity_of, looks};
+use super::keys::Keys;
+use super::link::{Greeting, Identity};
 use super::options::{Access, Place};
 use super::resp::{Command, Decoder, Value};
 use super::shard::Receive;
@@ -41,6 +43,7 @@ pub(super) struct Reader {
     decoder: Decoder,
     received: BytesMut,
     to_send: BytesMut,
+    keys: Keys,
     listening: Arc<Listening>,
     receive: Arc<dyn Receive>,
     io_timeout: Duration,
@@ -58,14 +61,16 @@ impl Reader {
     pub async fn open(
         place: &Place,
         access: &Access,
-        identity: &CompactString,
+        identity: &Identity,
+        keys: Keys,
         listening: Arc<Listening>,
         receive: Arc<dyn Receive>,
     ) -> Result<(Self, oneshot::Receiver<()>), ConnectionError> {
-        let mut conversation = Conversation::open(place, access).await?;
-        if identity_of(&mut conversation).await? != *identity {
+        let greeting = Greeting::of(place, access).await?;
+        if greeting.id != identity.id {
             return Err(ConnectionError::OtherIdentity);
         }
+        let conversation = greeting.conversation;
         listening.interest.lock().restart();
         let (input, output) = split(conversation.wire);
         let (settled, is_settled) = oneshot::channel();
@@ -75,6 +80,7 @@ impl Reader {
             decoder: conversation.decoder,
             received: conversation.input,
             to_send: BytesMut::new(),
+            keys,
             listening,
             receive,
             io_timeout: access.io_timeout,
@@ -136,12 +142,15 @@ impl Reader {
     fn follow_interest(&mut self) {
         let mut interest = self.listening.interest.lock();
         let dropped = interest.drop_now();
+        let on_wire = |names: &[CompactString]| -> Vec<_> {
+            names.iter().map(|name| self.keys.on_wire(name)).collect()
+        };
         for names in dropped.chunks(BATCH) {
-            Command::new("UNSUBSCRIBE").args(names).encode(&mut self.to_send);
+            Command::new("UNSUBSCRIBE").args(on_wire(names)).encode(&mut self.to_send);
         }
         let names = interest.ask(BATCH);
         if !names.is_empty() {
-            Command::new("SUBSCRIBE").args(names).encode(&mut self.to_send);
+            Command::new("SUBSCRIBE").args(on_wire(&names)).encode(&mut self.to_send);
         }
     }
 
@@ -152,9 +161,9 @@ impl Reader {
             let Some([kind, name, rest @ ..]) = value.list() else { continue };
             match (kind.str(), name.str(), rest) {
                 (Some("message"), Some(name), [Value::Text(payload)]) => {
-                    self.receive.message(name, payload);
+                    self.receive.message(&self.keys.plain(name), payload);
                 }
-                (Some("subscribe"), Some(name), _) => self.confirm(name)?,
+                (Some("subscribe"), Some(name), _) => self.confirm(&self.keys.plain(name))?,
                 _ => {}
             }
         }

@@ -41,10 +41,9 @@ impl Masters {
     pub fn watch(source: &Source, shard: usize, stop: &CancellationToken) -> Self {
         let (places, master_name, access) = match source {
             Source::Sentinels { places, master_name, access } => (places, master_name, access),
-            Source::Fixed(place) => {
-                let (sender, best) = watch::channel(Some(place.clone()));
-                return Self { best, _held: Some(Arc::new(sender)) };
-            }
+            Source::Fixed(place) => return Self::always(Some(place.clone())),
+            // No one master has all of it.
+            Source::Cluster(_) => return Self::always(None),
         };
         let reports = Arc::new(Reports::new(vec![None; places.len()]));
         for (index, place) in places.iter().enumerate() {
@@ -70,6 +69,11 @@ impl Masters {
             }
         }));
         Self { best, _held: None }
+    }
+
+    fn always(place: Option<Place>) -> Self {
+        let (sender, best) = watch::channel(place);
+        Self { best, _held: Some(Arc::new(sender)) }
     }
 
     /// The master, as soon as it is known.

@@ -1,40 +1,43 @@
-//! One shard: finds its master, keeps connections to it, and takes them down together.
+//! One shard: keeps connections to where its channels are, and takes them down together.
 //!
 //! There are connections for commands if and only if everything of interest is heard: readers come
 //! first and go with the rest. So a publication that was taken is on its way to every subscriber of
 //! this node, and between two masters nothing is taken at all.
+//!
+//! A shard is one master at a time ([`single`](super::single)), or a whole cluster
+//! ([`cluster`](super::cluster)).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::{HashMap, RandomState};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use compact_str::CompactString;
-use futures_util::future::try_join_all;
 use parking_lot::Mutex;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::dial::ConnectionError;
 use super::keys::Keys;
-use super::link::{CallError, Identity, Link};
-use super::options::{Place, ShardOptions};
-use super::reader::{Listening, Reader};
-use super::sentinel::Masters;
+use super::link::CallError;
+use super::options::{Place, ShardOptions, Source};
+use super::reader::Listening;
+use super::routes::{Attachment, Route, Routes};
 use super::sharding::shard_of;
+use super::{cluster, driver, single};
 use crate::time::Clock;
 
 /// Connections that hear; each channel has one of them. More than one so that two cores can decode
 /// and deliver, few because each costs Redis a write of its own.
 const READERS: usize = 2;
 /// Between two tries to connect: Centrifugo's time.
-const RETRY: Duration = Duration::from_millis(250);
+pub(super) const RETRY: Duration = Duration::from_millis(250);
 /// How long a channel without subscribers is still heard: they may come right back.
 const LINGER: Duration = Duration::from_secs(1);
 /// How often the log repeats that there is no connection.
-const REMIND_EVERY: Duration = Duration::from_secs(10);
+pub(super) const REMIND_EVERY: Duration = Duration::from_secs(10);
 
 /// Receives what comes over PUB/SUB.
 pub trait Receive: Send + Sync + 'static {
@@ -46,8 +49,9 @@ pub trait Receive: Send + Sync + 'static {
     fn is_wanted(&self, name: &str) -> bool;
 
     /// Something may have been said in the shard's channels, which `is_ours` picks, while nobody
-    /// listened; what comes from now on is heard again, but nothing can be asked yet. Without `same_history` the master goes on with another
-    /// one than before: what was heard until now may not be true any more.
+    /// listened; what comes from now on is heard again, but nothing can be asked yet. Without
+    /// `same_history` the master goes on with another one than before: what was heard until now may
+    /// not be true any more.
     fn interrupted(&self, shard: usize, same_history: bool, is_ours: &dyn Fn(&str) -> bool);
 
     /// The shard can be asked again.
@@ -65,18 +69,15 @@ pub struct Shard {
     receive: Arc<dyn Receive>,
     hasher: RandomState,
     listening: Vec<Arc<Listening>>,
-    current: ArcSwapOption<Attachment>,
+    routes: ArcSwap<Routes>,
+    /// Tells that the routes are others.
+    changes: watch::Sender<()>,
     /// How many attachments there were so far.
     attachments: watch::Sender<u64>,
+    /// Rings when a cluster has moved something.
+    map_wanted: Notify,
     /// Channels without subscribers, and since when.
     leaving: Mutex<HashMap<CompactString, Instant>>,
-}
-
-/// Connections to one master, from the moment that all of them work until one does not.
-#[derive(Debug)]
-pub struct Attachment {
-    pub link: Link,
-    pub place: Place,
 }
 
 impl Shard {
@@ -102,28 +103,40 @@ impl Shard {
             receive,
             hasher: RandomState::new(),
             listening,
-            current: ArcSwapOption::empty(),
+            routes: ArcSwap::default(),
+            changes: watch::Sender::new(()),
             attachments: watch::Sender::new(0),
+            map_wanted: Notify::new(),
             leaving: Mutex::default(),
         })
     }
 
+    /// Its place among all shards.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Keeps connections until `stop`.
+    /// Keeps connected until `stop`.
     pub async fn supervise(self: Arc<Self>, stop: CancellationToken) {
         let shard = Arc::clone(&self);
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
-            let mut turns = super::link::looks(LINGER / 2);
+            let mut turns = driver::looks(LINGER / 2);
             loop {
                 turns.tick().await;
                 shard.leave_lingering();
             }
         }));
-        let masters = Masters::watch(&self.options.source, self.number, &stop);
-        stop.clone().run_until_cancelled_owned(self.stay_attached(masters, stop)).await;
+        let following = async {
+            let seeds = match &self.options.source {
+                Source::Cluster(places) => places.clone(),
+                // It ends when the server turns out to be a node of a cluster.
+                Source::Fixed(_) | Source::Sentinels { .. } => {
+                    vec![single::follow(Arc::clone(&self), stop.clone()).await]
+                }
+            };
+            cluster::follow(Arc::clone(&self), seeds, stop.clone()).await;
+        };
+        stop.run_until_cancelled(following).await;
     }
 
     /// Waits until there was a connection.
@@ -137,15 +150,29 @@ impl Shard {
         self.attachments.subscribe()
     }
 
-    /// The connections to the master, if there are any.
+    /// The connections to the master, or to one of a cluster's, if there are any.
     ///
     /// # Errors
     /// [`CallError::Unavailable`]
     pub fn attachment(&self) -> Result<Arc<Attachment>, CallError> {
-        self.current.load_full().ok_or(CallError::Unavailable)
+        self.routes.load().any().ok_or(CallError::Unavailable)
     }
 
-    /// Hears a PUB/SUB channel from now on; once this returns, nothing said on it is missed.
+    /// The connections to every master that is there: one, or those of a cluster.
+    pub fn masters(&self) -> Vec<Arc<Attachment>> {
+        self.routes.load().all()
+    }
+
+    /// The connections to where a channel is.
+    ///
+    /// # Errors
+    /// [`CallError::Unavailable`]
+    pub fn route(&self, channel: &str) -> Result<Route, CallError> {
+        self.routes.load().of(channel).ok_or(CallError::Unavailable)
+    }
+
+    /// Hears a PUB/SUB channel from now on; once this returns, nothing said on it is missed. In a
+    /// cluster too it goes by its name without braces.
     ///
     /// # Errors
     /// [`CallError::Unavailable`] if Redis does not confirm it in time.
@@ -172,6 +199,59 @@ impl Shard {
         self.listening.iter().map(|reader| reader.interest.lock().len()).sum()
     }
 
+    /// Whether the shard keeps a channel.
+    pub fn keeps(&self, channel: &str) -> bool {
+        shard_of(channel, self.of) == self.number
+    }
+
+    pub(super) fn options(&self) -> &ShardOptions {
+        &self.options
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(super) fn receive(&self) -> &Arc<dyn Receive> {
+        &self.receive
+    }
+
+    pub(super) fn listening(&self) -> &[Arc<Listening>] {
+        &self.listening
+    }
+
+    pub(super) fn now(&self) -> tokio::time::Instant {
+        self.clock.now().into()
+    }
+
+    pub(super) fn routes(&self) -> arc_swap::Guard<Arc<Routes>> {
+        self.routes.load()
+    }
+
+    /// From now on calls go this way. Who waits for something that was away is told if it `is_new`.
+    pub(super) fn go(&self, routes: Routes, is_new: bool) {
+        self.routes.store(Arc::new(routes));
+        self.changes.send_replace(());
+        if is_new {
+            self.attachments.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Tells when the routes have changed.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Has the cluster asked at once who has which slot.
+    pub(super) fn ask_for_map(&self) {
+        self.map_wanted.notify_one();
+    }
+
+    /// Waits until somebody wants to know who has which slot.
+    pub(super) async fn map_wanted(&self) {
+        self.map_wanted.notified().await;
+    }
+
     fn reader_of(&self, name: &str) -> &Listening {
         let index = self.hasher.hash_one(name) as usize % self.listening.len();
         &self.listening[index]
@@ -191,91 +271,11 @@ impl Shard {
             self.reader_of(&name).leave(&name, || self.receive.is_wanted(&name));
         }
     }
-
-    async fn stay_attached(self: Arc<Self>, mut masters: Masters, stop: CancellationToken) {
-        let mut before = None;
-        let mut complaint = Complaint::default();
-        loop {
-            let Ok(Some(place)) = tokio::time::timeout(REMIND_EVERY, masters.current()).await
-            else {
-                tracing::warn!(shard = self.number, "no sentinel names a master, asking on");
-                continue;
-            };
-            let (token, mut tasks) = (stop.child_token(), JoinSet::new());
-            let _guard = token.clone().drop_guard();
-            match self.attach(&place, &token, &mut tasks, &mut before).await {
-                Ok(link) => {
-                    complaint = Complaint::default();
-                    tracing::info!(shard = self.number, %place, "connected to Redis");
-                    let attachment = Attachment { link, place: place.clone() };
-                    self.current.store(Some(Arc::new(attachment)));
-                    self.attachments.send_modify(|count| *count += 1);
-                    self.receive.resumed(self.number);
-                    let moved = tokio::select! {
-                        ended = tasks.join_next() => {
-                            let error = reason(ended);
-                            tracing::warn!(shard = self.number, %place, %error, "Redis was lost");
-                            false
-                        }
-                        () = masters.moved_from(&place) => {
-                            tracing::warn!(shard = self.number, %place, "Redis has another master");
-                            true
-                        }
-                    };
-                    self.current.store(None);
-                    token.cancel();
-                    while tasks.join_next().await.is_some() {}
-                    if moved {
-                        continue;
-                    }
-                }
-                Err(error) => complaint.about(&self, &place, &error),
-            }
-            tokio::time::sleep(RETRY).await;
-        }
-    }
-
-    /// Makes all connections, or none. What was read of an earlier history is void before anything
-    /// of another one is heard.
-    async fn attach(
-        &self,
-        place: &Place,
-        stop: &CancellationToken,
-        tasks: &mut JoinSet<Result<(), ConnectionError>>,
-        before: &mut Option<Identity>,
-    ) -> Result<Link, ConnectionError> {
-        let access = &self.options.access;
-        let (link, driver) = Link::open(place, access, &self.keys).await?;
-        let now = link.identity();
-        if let Some(before) = before.replace(now.clone()) {
-            let same_history = before.id == now.id;
-            if !same_history {
-                tracing::warn!(shard = self.number, %place, "the data of Redis may have gone back");
-            }
-            let is_ours = |channel: &str| shard_of(channel, self.of) == self.number;
-            self.receive.interrupted(self.number, same_history, &is_ours);
-        }
-        let identity = &now.id;
-        tasks.spawn(driver.run(stop.clone()));
-        let opening = self.listening.iter().map(|listening| {
-            let receive = Arc::clone(&self.receive);
-            Reader::open(place, access, identity, Arc::clone(listening), receive)
-        });
-        let mut settled = Vec::new();
-        for (reader, is_settled) in try_join_all(opening).await? {
-            tasks.spawn(reader.run(stop.clone()));
-            settled.push(is_settled);
-        }
-        tokio::select! {
-            Ok(_) = try_join_all(settled) => Ok(link),
-            ended = tasks.join_next() => Err(reason(ended)),
-        }
-    }
 }
 
 /// Why the first of the connections ended.
-fn reason(
-    ended: Option<Result<Result<(), ConnectionError>, tokio::task::JoinError>>,
+pub(super) fn reason(
+    ended: Option<Result<Result<(), ConnectionError>, JoinError>>,
 ) -> ConnectionError {
     match ended {
         Some(Ok(Err(error))) => error,
@@ -285,13 +285,13 @@ fn reason(
 
 /// Says what keeps us from connecting: when it is something new, and from time to time.
 #[derive(Default)]
-struct Complaint {
+pub(super) struct Complaint {
     last: String,
     since: Option<Instant>,
 }
 
 impl Complaint {
-    fn about(&mut self, shard: &Shard, place: &Place, error: &ConnectionError) {
+    pub fn about(&mut self, shard: &Shard, place: &Place, error: &ConnectionError) {
         let (now, text) = (shard.clock.now(), error.to_string());
         let is_due =
             self.since.is_none_or(|since| now.saturating_duration_since(since) >= REMIND_EVERY);

@@ -1,6 +1,7 @@
 //! What `engine` says: where streams and presence are kept.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -21,7 +22,14 @@ use crate::time::Clock;
 /// The backends of one node.
 pub enum Engine {
     Memory,
-    Redis { redis: Arc<Redis>, broker: Arc<RedisBroker>, presence: Arc<RedisPresence> },
+    Redis {
+        redis: Arc<Redis>,
+        broker: Arc<RedisBroker>,
+        presence: Arc<RedisPresence>,
+        hub: Arc<Hub>,
+        /// The time over which those are told that have missed something.
+        spread: Duration,
+    },
 }
 
 impl Engine {
@@ -53,13 +61,13 @@ impl Engine {
         let presence = RedisPresence::new(
             Arc::clone(&redis),
             clock.clone(),
-            settings.presence_ttl,
+            settings,
             config.client.presence_update_interval,
-            settings.presence_user_mapping,
         );
         let controller = RedisControl::new(Arc::clone(&redis), clock.clone(), &uid);
         let peers = Peers::new(id, Controller::Redis(controller));
-        Ok((Self::Redis { redis, broker, presence }, peers, Some(outlet)))
+        let hub = Arc::clone(hub);
+        Ok((Self::Redis { redis, broker, presence, hub, spread }, peers, Some(outlet)))
     }
 
     pub fn broker(&self, hub: &Arc<Hub>, clock: &Clock) -> Broker {
@@ -78,8 +86,9 @@ impl Engine {
 
     /// Connects, and keeps connected until the hard stop.
     pub fn start(&self, lifecycle: &Lifecycle) {
-        if let Self::Redis { redis, presence, .. } = self {
+        if let Self::Redis { redis, broker, presence, hub, spread } = self {
             presence.start(&lifecycle.hard);
+            broker.start(hub, *spread, &lifecycle.hard);
             redis.start(&lifecycle.hard);
         }
     }

@@ -33,6 +33,10 @@ impl From<node::Error> for Refusal {
             node::Error::NotAvailable(_) => ErrorCode::NOT_AVAILABLE,
             node::Error::UnrecoverablePosition => ErrorCode::UNRECOVERABLE_POSITION,
             node::Error::Internal(_) => ErrorCode::INTERNAL,
+            // Temporary, but not to be repeated blindly: clients have no idempotency keys.
+            node::Error::OutcomeUnknown => {
+                ErrorCode { message: "outcome unknown", ..ErrorCode::INTERNAL }
+            }
         })
     }
 }

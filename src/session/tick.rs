@@ -1,12 +1,16 @@
 //! The presence tick: renews presence, checks positions, ends expired subscriptions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Session;
 use super::subscription::{Active, Origin};
 use crate::channel::Channel;
 use crate::hub::SubscriptionKey;
 use crate::protocol::codes::{Disconnect, UnsubscribeCode};
+
+/// So long may a publication be on its way from the broker to a subscriber.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Starts a tick beside everything else the connection does, so that a slow backend delays
@@ -109,11 +113,22 @@ impl Session {
         }
         let Ok(rules) = self.node.channel(channel) else { return };
         let Ok(top) = self.node.stream_top(channel, rules.history_meta_ttl).await else { return };
-        // Looked up after the read: what was published before it has been delivered by now.
-        let Some((position, _)) = self.node.hub.position(channel, active.key) else { return };
-        let behind = position.offset < top.offset;
-        let other_epoch = !position.epoch.is_empty() && position.epoch != top.epoch;
-        if behind || other_epoch {
+        // Looked up after the read, since then most of what was published before it has come; what
+        // is still on its way gets a moment.
+        let is_behind = || {
+            let (position, _) = self.node.hub.position(channel, active.key)?;
+            let is_other = !position.epoch.is_empty() && position.epoch != top.epoch;
+            Some((is_other, position.offset < top.offset))
+        };
+        let is_lost = match is_behind() {
+            None => return,
+            Some((false, true)) => {
+                tokio::time::sleep(ON_ITS_WAY).await;
+                is_behind().is_some_and(|(is_other, is_short)| is_other || is_short)
+            }
+            Some((is_other, _)) => is_other,
+        };
+        if is_lost {
             self.lose_position(channel, active.key, active.origin).await;
         } else {
             self.node.hub.confirm_position(channel, active.key, now_ms);

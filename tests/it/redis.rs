@@ -1,10 +1,17 @@
 //! The Redis engine against the real server: each test starts its own.
 
+mod access;
+mod cluster;
 mod contract;
 mod control;
 mod fence;
 mod foreign;
 mod gateways;
+mod group;
+mod masters;
 mod nodes;
 mod outages;
+mod presence;
 pub mod process;
+mod proxy;
+mod wait;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use prost::Message;
 
-use super::{EPOCH_LETTERS, RedisBroker, digits, flag};
+use super::{EPOCH_LETTERS, RedisBroker, flag};
 use crate::broker::{BrokerError, History, Range, StreamTop};
 use crate::protocol::publication::Publication;
-use crate::redis::{CallError, Redis, Script, Value};
+use crate::redis::{CallError, Command, Durability, Redis, Route, Script, Value};
 use crate::time::random_letters;
 
 /// What is read, without the epoch that is expected there: equal questions have one answer.
@@ -53,43 +53,37 @@ impl RedisBroker {
     }
 
     async fn read(&self, question: &Question) -> Result<History, BrokerError> {
-        let attachment = self.attachment(&question.channel)?;
-        let answer = ask(&self.redis, &attachment.link, question).await;
+        let answer = ask(&self.redis, question).await;
         let answer = answer.map_err(|error| self.failed(&error))?;
         history_of(&answer).ok_or_else(|| self.nonsense("history"))
     }
 }
 
-async fn ask(
-    redis: &Redis,
-    link: &crate::redis::Link,
-    question: &Question,
-) -> Result<Value, CallError> {
-    let keys = redis.keys();
-    let (stream, meta) = (keys.stream(&question.channel), keys.stream_meta(&question.channel));
-    let first = match (question.since, question.reverse) {
-        (None, _) => CompactString::default(),
-        (Some(offset), false) => digits(offset.saturating_add(1)),
-        (Some(offset), true) => digits(offset.saturating_sub(1)),
-    };
-    // All of them is 0 to the script.
-    let limit = digits(question.limit.map_or(0, |limit| limit as u64));
-    let meta_ttl = digits(question.meta_ttl.as_secs());
+async fn ask(redis: &Redis, question: &Question) -> Result<Value, CallError> {
+    let Question { channel, limit, since, reverse, meta_ttl } = question;
     let epoch = random_letters(EPOCH_LETTERS);
-    let identity = link.identity();
-    let args: [&[u8]; 10] = [
-        stream.as_bytes(),
-        meta.as_bytes(),
-        flag(question.limit != Some(0)),
-        first.as_bytes(),
-        limit.as_bytes(),
-        flag(question.reverse),
-        meta_ttl.as_bytes(),
-        epoch.as_bytes(),
-        identity.id.as_bytes(),
-        flag(identity.is_first),
-    ];
-    link.run(Script::History, 2, &args).await
+    let fill = |route: &Route, command: Command| {
+        let (keys, identity) = (route.keys(), route.identity());
+        let command = command
+            .arg(keys.stream(channel))
+            .arg(keys.stream_meta(channel))
+            .arg(flag(*limit != Some(0)));
+        let command = match (since, reverse) {
+            (None, _) => command.arg(""),
+            (Some(offset), false) => command.number(offset.saturating_add(1)),
+            (Some(offset), true) => command.number(offset.saturating_sub(1)),
+        };
+        command
+            // All of them is 0 to the script.
+            .number(limit.map_or(0, |limit| limit as u64))
+            .arg(flag(*reverse))
+            .number(meta_ttl.as_secs())
+            .arg(&epoch)
+            .arg(&identity.id)
+            .arg(flag(identity.is_first))
+            .arg(route.predecessor())
+    };
+    redis.shard(channel).run(channel, (Script::History, 2), Durability::Master, fill).await
 }
 
 /// From the answer of the script. An entry that cannot be read spoils all of it, since without it

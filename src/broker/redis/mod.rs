@@ -6,6 +6,7 @@
 //! answered for; so nobody who was told of them is told later that nothing is missing.
 
 mod control;
+mod doubts;
 mod envelope;
 mod flights;
 mod history;
@@ -14,7 +15,6 @@ mod receive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use compact_str::CompactString;
 use prost::Message;
 
 pub use self::control::{ControlNames, RedisControl};
@@ -27,7 +27,7 @@ use super::{
     BrokerError, History, HistoryOptions, IDEMPOTENCY_TTL, PublishOptions, Published, Suppressed,
 };
 use crate::protocol::publication::{ClientInfo, Publication};
-use crate::redis::{CallError, Command, Redis, Script, Value};
+use crate::redis::{CallError, Command, Durability, Redis, Route, Script, Value};
 use crate::time::{Clock, random_letters};
 
 /// Letters of an epoch: Centrifugo's number.
@@ -84,8 +84,9 @@ impl RedisBroker {
     }
 
     pub(super) async fn remove_history(&self, channel: &str) -> Result<(), BrokerError> {
-        let stream = self.redis.keys().stream(channel);
-        self.call(channel, Command::new("DEL").arg(stream)).await.map(drop)
+        let delete = |route: &Route| Command::new("DEL").arg(route.keys().stream(channel));
+        let done = self.redis.shard(channel).call(channel, delete).await;
+        done.map(drop).map_err(|error| self.failed(&error))
     }
 
     pub(super) async fn subscribe(&self, channel: &str) -> Result<(), BrokerError> {
@@ -104,39 +105,30 @@ impl RedisBroker {
         options: &PublishOptions,
         history: &HistoryOptions,
     ) -> Result<Published, BrokerError> {
-        let attachment = self.attachment(channel)?;
-        let (keys, identity) = (self.redis.keys(), attachment.link.identity());
-        let version_epoch = options.version_epoch.as_bytes();
-        let mut names = vec![keys.stream(channel), keys.stream_meta(channel)];
-        if !options.idempotency_key.is_empty() {
-            names.push(keys.result(channel, &options.idempotency_key));
-        }
-        let count = names.len() as u64;
-        let size = digits(history.size as u64);
-        let ttl = digits(history.ttl.as_secs().max(1));
-        let meta_ttl = digits(history.meta_ttl.as_secs());
-        let result_ttl = digits(IDEMPOTENCY_TTL.as_secs());
-        let version = digits(options.version);
-        let messages = keys.messages(channel);
+        let has_key = !options.idempotency_key.is_empty();
         let epoch = random_letters(EPOCH_LETTERS);
-        let mut args: Vec<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
-        args.extend([
-            encoded,
-            size.as_bytes(),
-            ttl.as_bytes(),
-            messages.as_bytes(),
-            meta_ttl.as_bytes(),
-            epoch.as_bytes(),
-            result_ttl.as_bytes(),
-            flag(options.delta),
-            version.as_bytes(),
-            version_epoch,
-            identity.id.as_bytes(),
-            flag(identity.is_first),
-        ]);
-        let answer = attachment.link.run(Script::PublishStream, count, &args).await;
-        let answer = answer.map_err(|error| self.failed(&error))?;
-        published(&answer).ok_or_else(|| self.nonsense("publish"))
+        let fill = |route: &Route, command: Command| {
+            let (keys, identity) = (route.keys(), route.identity());
+            let mut command = command.arg(keys.stream(channel)).arg(keys.stream_meta(channel));
+            if has_key {
+                command = command.arg(keys.result(channel, &options.idempotency_key));
+            }
+            command
+                .arg(encoded)
+                .number(history.size as u64)
+                .number(history.ttl.as_secs().max(1))
+                .arg(keys.messages(channel))
+                .number(history.meta_ttl.as_secs())
+                .arg(&epoch)
+                .number(IDEMPOTENCY_TTL.as_secs())
+                .arg(flag(options.delta))
+                .number(options.version)
+                .arg(&options.version_epoch)
+                .arg(&identity.id)
+                .arg(flag(identity.is_first))
+                .arg(route.predecessor())
+        };
+        self.run_publish(channel, (Script::PublishStream, 2 + u64::from(has_key)), fill).await
     }
 
     async fn tell_once(
@@ -145,28 +137,36 @@ impl RedisBroker {
         encoded: &[u8],
         options: &PublishOptions,
     ) -> Result<Published, BrokerError> {
-        let attachment = self.attachment(channel)?;
-        let keys = self.redis.keys();
-        let result = keys.result(channel, &options.idempotency_key);
-        let (messages, ttl) = (keys.messages(channel), digits(IDEMPOTENCY_TTL.as_secs()));
-        let args = [result.as_bytes(), encoded, messages.as_bytes(), ttl.as_bytes()];
-        let answer = attachment.link.run(Script::PublishOnce, 1, &args).await;
+        let fill = |route: &Route, command: Command| {
+            let keys = route.keys();
+            command
+                .arg(keys.result(channel, &options.idempotency_key))
+                .arg(encoded)
+                .arg(keys.messages(channel))
+                .number(IDEMPOTENCY_TTL.as_secs())
+        };
+        self.run_publish(channel, (Script::PublishOnce, 1), fill).await
+    }
+
+    async fn run_publish(
+        &self,
+        channel: &str,
+        script: (Script, u64),
+        fill: impl Fn(&Route, Command) -> Command,
+    ) -> Result<Published, BrokerError> {
+        let shard = self.redis.shard(channel);
+        let answer = shard.run(channel, script, Durability::Replicas, fill).await;
         let answer = answer.map_err(|error| self.failed(&error))?;
         published(&answer).ok_or_else(|| self.nonsense("publish"))
     }
 
+    /// Tells whoever hears now. It is written nowhere, so no replica is waited for.
     async fn tell(&self, channel: &str, message: &[u8]) -> Result<(), BrokerError> {
-        let name = self.redis.keys().messages(channel);
-        self.call(channel, Command::new("PUBLISH").arg(name).arg(message)).await.map(drop)
-    }
-
-    async fn call(&self, channel: &str, command: Command) -> Result<Value, BrokerError> {
-        let attachment = self.attachment(channel)?;
-        attachment.link.call(command).await.map_err(|error| self.failed(&error))
-    }
-
-    fn attachment(&self, channel: &str) -> Result<Arc<crate::redis::Attachment>, BrokerError> {
-        self.redis.shard(channel).attachment().map_err(|error| self.failed(&error))
+        let tell = |route: &Route| {
+            Command::new("PUBLISH").arg(route.keys().messages(channel)).arg(message)
+        };
+        let told = self.redis.shard(channel).call(channel, tell).await;
+        told.map(drop).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &CallError) -> BrokerError {
@@ -205,11 +205,6 @@ fn published(answer: &Value) -> Option<Published> {
         _ => None,
     };
     Some(Published { offset: offset.number()?, epoch: epoch.str()?.into(), suppressed })
-}
-
-/// A number as an argument of a script.
-fn digits(number: u64) -> CompactString {
-    CompactString::from(number.to_string())
 }
 
 fn flag(on: bool) -> &'static [u8] {

@@ -74,7 +74,7 @@ impl Receive for Receiver {
 }
 
 /// Tells them one after the other, so that they do not all come back in one moment.
-async fn tell_each(voided: Vec<Voided>, spread: Duration) {
+pub(super) async fn tell_each(voided: Vec<Voided>, spread: Duration) {
     let (count, mut waited) = (voided.len().max(1) as f64, Duration::ZERO);
     for (index, voided) in voided.into_iter().enumerate() {
         let due = spread.mul_f64(index as f64 / count);

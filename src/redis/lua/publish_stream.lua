@@ -4,7 +4,8 @@
 -- ARGV   1 publication, 2 size of the stream, 3 its ttl, 4 PUB/SUB channel, 5 ttl of the meta,
 --        6 epoch if a new one is due, 7 ttl of the result, 8 "1" to send the publication before,
 --        9 version ("0" for none), 10 its epoch, 11 identity of the master, 12 "1" if that is the
---        first identity it ever had. Times to live in seconds; "0" for ever.
+--        first identity it ever had, 13 identity of the master that the stream was moved from without
+--        a loss, if there is one. Times to live in seconds; "0" for ever.
 -- Gives  offset, epoch, "1" if answered from the result, "1" if the version was stale
 if KEYS[3] then
     local result = redis.call('hmget', KEYS[3], 's', 'e')
@@ -15,7 +16,7 @@ end
 local meta = redis.call('hmget', KEYS[2], 'e', 'f')
 local epoch = meta[1]
 if meta[2] ~= ARGV[11] then
-    if epoch and not meta[2] and ARGV[12] == '1' then
+    if epoch and (meta[2] == ARGV[13] or not meta[2] and ARGV[12] == '1') then
         redis.call('hset', KEYS[2], 'f', ARGV[11])
     else
         epoch = ARGV[6]

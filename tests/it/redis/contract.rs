@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use super::masters::TestCluster;
 use super::process::RedisServer;
 use crate::support::{SOON, eventually};
 
@@ -32,6 +33,7 @@ pub struct Backend {
     pub presence: Presence,
     hub: Arc<Hub>,
     _server: Option<RedisServer>,
+    _cluster: Option<Arc<TestCluster>>,
     _stop: Option<DropGuard>,
 }
 
@@ -43,6 +45,7 @@ impl Backend {
             presence: Presence::Memory(MemoryPresence::default()),
             hub,
             _server: None,
+            _cluster: None,
             _stop: None,
         }
     }
@@ -72,6 +75,17 @@ impl Backend {
         backend.await
     }
 
+    /// On a cluster that the scenarios share, each with a prefix of its own.
+    pub async fn redis_cluster() -> Self {
+        let cluster = TestCluster::shared().await;
+        let addresses = Addresses(vec![cluster.addresses()]);
+        let backend = Self::reaching(|redis| {
+            redis.cluster_address = addresses;
+            redis.prefix = Uuid::new_v4().to_string();
+        });
+        Self { _cluster: Some(cluster), ..backend.await }
+    }
+
     /// With a Redis of its own.
     async fn on(server: RedisServer, adapt: impl FnOnce(&mut config::redis::Redis)) -> Self {
         let address = Addresses(vec![format!("redis://{}", server.address())]);
@@ -92,21 +106,20 @@ impl Backend {
             Arc::new(Receiver::new(Arc::clone(&hub), clock.clone(), keys, spread));
         let redis = Redis::new(&settings, &clock, &receiver).expect("settings");
         let stop = CancellationToken::new();
-        let presence = RedisPresence::new(
-            Arc::clone(&redis),
-            clock.clone(),
-            settings.presence_ttl,
-            Duration::from_secs(2),
-            settings.presence_user_mapping,
-        );
+        let renew_every = Duration::from_secs(2);
+        let presence =
+            RedisPresence::new(Arc::clone(&redis), clock.clone(), &settings, renew_every);
+        let broker = Arc::new(RedisBroker::new(Arc::clone(&redis), clock));
         presence.start(&stop);
+        broker.start(&hub, spread, &stop);
         redis.start(&stop);
         tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
         Self {
-            broker: Broker::Redis(Arc::new(RedisBroker::new(redis, clock))),
+            broker: Broker::Redis(broker),
             presence: Presence::Redis(presence),
             hub,
             _server: None,
+            _cluster: None,
             _stop: Some(stop.drop_guard()),
         }
     }
@@ -166,19 +179,25 @@ impl Subscriber {
     pub async fn pushes(&self, count: usize) -> Vec<Value> {
         let mut seen = Vec::new();
         eventually("the pushes arrive", SOON, async || {
-            let mut cx = Context::from_waker(Waker::noop());
-            if let Poll::Ready(drained) = self.connection.outbox.poll_drain(&mut cx, Wanted::ALL) {
-                let parsed = drained.messages.iter().map(|message| {
-                    serde_json::from_slice::<Value>(message.payload()).expect("a push")["push"]
-                        .take()
-                });
-                seen.extend(parsed);
-            }
+            seen.extend(self.pushes_now());
             seen.len() >= count
         })
         .await;
         assert_eq!(seen.len(), count, "{seen:?}");
         seen
+    }
+
+    /// Those that are there.
+    pub fn pushes_now(&self) -> Vec<Value> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let wanted = Wanted { messages: true, signals: false };
+        let Poll::Ready(drained) = self.connection.outbox.poll_drain(&mut cx, wanted) else {
+            return Vec::new();
+        };
+        let parsed = drained.messages.iter().map(|message| {
+            serde_json::from_slice::<Value>(message.payload()).expect("a push")["push"].take()
+        });
+        parsed.collect()
     }
 
     /// Whether it was told that its position is void; asked once.
@@ -398,6 +417,7 @@ macro_rules! contract {
         contract!(@backend redis_counting $($scenario)*);
         contract!(@backend redis_resp2 $($scenario)*);
         contract!(@backend redis_unix $($scenario)*);
+        contract!(@backend redis_cluster $($scenario)*);
     };
     (@backend $backend:ident $($scenario:ident)*) => {
         mod $backend {

@@ -5,8 +5,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::gateways::gateway;
+use super::group::Group;
 use super::nodes::{call, channels, cluster, code_of_close, connected, done, nodes, push};
-use super::outages::{Cluster, FAILOVER};
+use super::outages::FAILOVER;
 use super::process::RedisServer;
 use crate::support::{SOON, Server, eventually, get};
 
@@ -284,7 +285,7 @@ async fn with_several_shards_one_is_enough_to_command() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_know_and_command_each_other_after_a_failover() {
-    let mut redis = Cluster::start().await;
+    let mut redis = Group::start().await;
     let [one, two] = cluster(&redis.settings()).await;
     let _bob = two.subscribed("bob", "lobby:a").await;
     let (mut ann, _) = connected(&two, "ann").await;
@@ -300,7 +301,7 @@ async fn nodes_know_and_command_each_other_after_a_failover() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_finds_no_sentinel_says_so_and_joins_when_they_come() {
-    let mut redis = Cluster::start().await;
+    let mut redis = Group::start().await;
     let one = gateway(&redis.settings()).await;
     redis.sentinels.iter_mut().for_each(RedisServer::kill);
     let settings = format!("{}health.enabled = true\n", redis.settings());

@@ -3,101 +3,23 @@
 //! Each test first shows that something was lost: that an offset was answered for which the master
 //! of later does not know. A test that could not show that would prove nothing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-use bobolink::broker::{BrokerError, PublishOptions, Range};
-use bobolink::config::redis::Addresses;
-use bobolink::hub::Delivery;
-use bobolink::protocol::publication::StreamPosition;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::contract::{Backend, keeping};
 use super::gateways::{data_until, gateway, recover};
 use super::process::{RedisServer, settings_of};
+use super::proxy::{Pair, Proxy};
 use crate::support::{SOON, eventually};
+use bobolink::broker::{BrokerError, PublishOptions, Range};
+use bobolink::config::redis::Addresses;
+use bobolink::hub::Delivery;
+use bobolink::protocol::publication::StreamPosition;
+use rustix::process::Signal;
 
 const META: &str = "centrifugo.stream.meta.a";
 /// As long as any of it may take.
 const TTL: Duration = Duration::from_secs(600);
-
-/// Forwards to an address that can change, and can be cut.
-struct Proxy {
-    address: SocketAddr,
-    target: watch::Sender<Option<SocketAddr>>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl Proxy {
-    async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let target = watch::Sender::new(Some(target));
-        let targets = target.subscribe();
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(forward(stream, targets.clone()));
-            }
-        });
-        Self { address, target, _task: AbortOnDropHandle::new(task) }
-    }
-
-    /// Ends all connections; new ones go to `target`, or nowhere.
-    fn turn(&self, target: Option<SocketAddr>) {
-        self.target.send_replace(target);
-    }
-}
-
-async fn forward(mut stream: TcpStream, mut target: watch::Receiver<Option<SocketAddr>>) {
-    let Some(address) = *target.borrow_and_update() else { return };
-    let Ok(mut upstream) = TcpStream::connect(address).await else { return };
-    tokio::select! {
-        _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => {}
-        _ = target.changed() => {}
-    }
-}
-
-/// A master and a replica that is behind a link of its own.
-struct Pair {
-    master: RedisServer,
-    replica: RedisServer,
-    link: Proxy,
-}
-
-impl Pair {
-    async fn start() -> Self {
-        let master = RedisServer::start();
-        let link = Proxy::to(master.address()).await;
-        let replica = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
-        master.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
-        replica.ask(&["REPLICAOF", "127.0.0.1", &link.address.port().to_string()]);
-        let pair = Self { master, replica, link };
-        pair.catch_up().await;
-        pair
-    }
-
-    async fn catch_up(&self) {
-        eventually("the replica follows", SOON, async || {
-            self.replica.cli(&["INFO", "replication"]).iter().any(|l| l == "master_link_status:up")
-        })
-        .await;
-        assert_eq!(self.master.ask(&["WAIT", "1", "20000"]), "1");
-    }
-
-    /// The replica loses sight of the master.
-    fn cut(&self) {
-        self.link.turn(None);
-    }
-
-    /// The master ends, and the replica is made one.
-    fn fail_over(&mut self) {
-        self.master.kill();
-        assert_eq!(self.replica.ask(&["REPLICAOF", "NO", "ONE"]), "OK");
-    }
-}
 
 /// A broker that reaches its master through a proxy.
 async fn backend_through(proxy: &Proxy) -> Backend {
@@ -105,7 +27,7 @@ async fn backend_through(proxy: &Proxy) -> Backend {
     Backend::reaching(|redis| redis.address = address).await
 }
 
-async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptions) -> u64 {
+pub async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptions) -> u64 {
     let mut offset = 0;
     eventually("publishing works again", SOON, async || {
         let published = backend.try_publish("a", data, options).await;
@@ -119,10 +41,15 @@ async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptio
 }
 
 /// What recovery from a position in the former epoch gives.
-async fn recover_from(backend: &Backend, offset: u64, epoch: &str) -> Result<usize, BrokerError> {
+pub async fn recover_from(
+    backend: &Backend,
+    channel: &str,
+    offset: u64,
+    epoch: &str,
+) -> Result<usize, BrokerError> {
     let since = Some(StreamPosition { offset, epoch: epoch.into() });
     let range = Range { since, ..Range::default() };
-    backend.broker.history("a", &range, TTL).await.map(|history| history.publications.len())
+    backend.broker.history(channel, &range, TTL).await.map(|history| history.publications.len())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,18 +77,18 @@ async fn a_promoted_replica_that_lacks_something_recovers_nobody() {
         backend.publish("a", &format!("{number} again"), &options).await;
     }
     for offset in [10, 11, 12, 13, 14] {
-        let recovered = recover_from(&backend, offset, &epoch).await;
+        let recovered = recover_from(&backend, "a", offset, &epoch).await;
         assert_eq!(recovered, Err(BrokerError::UnrecoverablePosition), "from {offset}");
     }
     let (top, now) = backend.top("a").await;
     assert_eq!(top, 14, "the counter goes on");
     assert_ne!(now, epoch);
-    assert_eq!(recover_from(&backend, 12, &now).await, Ok(2));
+    assert_eq!(recover_from(&backend, "a", 12, &now).await, Ok(2));
 
     // Without the fence the same read would have been a lie.
     pair.replica.ask(&["HSET", META, "e", &epoch]);
     assert_eq!(
-        recover_from(&backend, 13, &epoch).await,
+        recover_from(&backend, "a", 13, &epoch).await,
         Ok(1),
         "13 of the first master is not there"
     );
@@ -185,7 +112,7 @@ async fn a_lone_redis_that_wakes_up_in_the_past_recovers_nobody() {
     assert_eq!(redis.ask(&["HGET", META, "s"]), "11", "something was lost");
     assert_eq!(redis.ask(&["HGET", META, "e"]), epoch, "and the epoch does not show it");
     eventually("a position of before is refused", SOON, async || {
-        recover_from(&backend, 11, &epoch).await == Err(BrokerError::UnrecoverablePosition)
+        recover_from(&backend, "a", 11, &epoch).await == Err(BrokerError::UnrecoverablePosition)
     })
     .await;
     assert_eq!(publish_when_back(&backend, "12 again", &options).await, 12);
@@ -221,6 +148,22 @@ async fn a_stream_of_another_software_keeps_its_epoch_until_the_first_failover()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_identity_that_no_replica_has_counts_for_nothing() {
+    let pair = Pair::start().await;
+    pair.master.ask(&["HSET", META, "e", "theirs", "s", "0"]);
+    let name = "centrifugo.bobolink.identity";
+    pair.replica.signal(Signal::STOP);
+    let way = Proxy::to(pair.master.address()).await;
+    let backend = backend_through(&way).await;
+    assert_ne!(backend.top("a").await.1, "theirs");
+    assert_eq!(pair.master.ask(&["EXISTS", name]), "0", "the next one tries again");
+    pair.replica.signal(Signal::CONT);
+    pair.catch_up().await;
+    way.turn(Some(pair.master.address()));
+    eventually("it is kept", SOON, async || pair.replica.ask(&["EXISTS", name]) == "1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_has_a_position_is_told_at_once_that_it_is_void() {
     let mut redis = RedisServer::start();
     let way = Proxy::to(redis.address()).await;
@@ -250,6 +193,30 @@ async fn a_lost_connection_alone_voids_no_position() {
     publish_when_back(&backend, "1", &keeping(9)).await;
     assert_eq!(subscriber.publications(1).await, ["1"]);
     assert_eq!(backend.top("a").await.1, epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_missed_something_while_the_connection_was_lost_is_told_soon() {
+    let redis = RedisServer::start();
+    let way = Proxy::to(redis.address()).await;
+    let backend = backend_through(&way).await;
+    for channel in ["a", "b"] {
+        assert_eq!(backend.publish(channel, "1", &keeping(9)).await.offset, 1);
+    }
+    let positioned = Delivery { positioned: true, ..Delivery::default() };
+    let missing = backend.subscriber_with("a", positioned.clone()).await;
+    let whole = backend.subscriber_with("b", positioned).await;
+    // Another node publishes while this one hears nothing.
+    let other = Proxy::to(redis.address()).await;
+    let other = backend_through(&other).await;
+    way.turn(None);
+    assert_eq!(other.publish("a", "2", &keeping(9)).await.offset, 2);
+    way.turn(Some(redis.address()));
+    eventually("it is told", SOON, async || missing.has_lost_its_position()).await;
+    assert!(missing.pushes_now().is_empty());
+    assert_eq!(backend.publish("b", "2", &keeping(9)).await.offset, 2);
+    assert_eq!(whole.publications(1).await, ["2"]);
+    assert!(!whole.has_lost_its_position(), "it has missed nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use super::process::{RedisServer, settings_of};
 use crate::support::{SOON, Server, eventually, get};
 
 /// Settings with which everybody may do everything in `chat:` and in channels without a namespace.
-const OPEN: &str = "
+pub const OPEN: &str = "
 http_api.insecure = true
 health.enabled = true
 [[channel.namespaces]]
@@ -271,10 +271,9 @@ async fn tls_is_spoken_with_a_server_that_can_be_trusted_and_with_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_engine_cannot_do_is_refused_at_the_start() {
     for (setting, problem) in [
-        ("address = \"redis+cluster://a:1\"", "engine.redis.address[0]: Redis Cluster is not"),
+        ("address = \"redis+cluster://a:1:2\"", "engine.redis.address[0]: expected a port"),
         ("address = \"redis+sentinel://a:1\"", "names no sentinel_master_name"),
-        ("cluster_address = [\"a:1\"]", "engine.redis.cluster_address"),
-        ("presence_hash_field_ttl = true", "engine.redis.presence_hash_field_ttl"),
+        ("min_replicas = 1\nengine.redis.min_replicas_timeout = \"9s\"", "min_replicas_timeout"),
         ("history_use_lists = true", "engine.redis.history_use_lists"),
         ("replica_client.enabled = true", "engine.redis.replica_client.enabled"),
     ] {

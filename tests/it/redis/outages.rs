@@ -8,60 +8,23 @@ use rustix::process::Signal;
 
 use super::contract::{Backend, keeping};
 use super::gateways::{data_until, gateway};
+use super::group::Group;
 use super::process::RedisServer;
 use crate::support::{SOON, eventually};
 
 /// A vote of sentinels may split, and is repeated after 12 s.
 pub const FAILOVER: Duration = Duration::from_secs(60);
 
-/// A master, a replica and three sentinels that know of each other.
-pub struct Cluster {
-    pub servers: [RedisServer; 2],
-    pub sentinels: [RedisServer; 3],
-}
-
-impl Cluster {
-    pub async fn start() -> Self {
-        let servers = [RedisServer::start(), RedisServer::start()];
-        let [master, replica] = &servers;
-        master.ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]);
-        replica.ask(&["REPLICAOF", "127.0.0.1", &master.address().port().to_string()]);
-        assert_eq!(master.ask(&["WAIT", "1", "20000"]), "1");
-        let sentinels = std::array::from_fn(|_| RedisServer::sentinel(master));
-        for sentinel in &sentinels {
-            eventually("the sentinels know of each other and the replica", FAILOVER, async || {
-                let known = sentinel.cli(&["SENTINEL", "MASTER", "main"]);
-                let is = |key: &str, value: &str| known.windows(2).any(|two| two == [key, value]);
-                is("num-other-sentinels", "2") && is("num-slaves", "1")
-            })
-            .await;
-        }
-        Self { servers, sentinels }
-    }
-
-    pub fn settings(&self) -> String {
-        let addresses = self.sentinels.each_ref().map(|sentinel| sentinel.address().to_string());
-        format!(
-            "engine.type = \"redis\"\n\
-             engine.redis.sentinel_address = [\"{}\"]\n\
-             engine.redis.sentinel_master_name = \"main\"\n\
-             engine.redis.io_timeout = \"1s\"\n\
-             engine.redis.failover_spread = \"100ms\"\n",
-            addresses.join(",")
-        )
-    }
-}
-
 /// A write that reached Redis, or is known not to have.
-async fn publishes(client: &mut bobolink::client::Client, data: &str) -> bool {
+pub async fn publishes(client: &mut bobolink::client::Client, data: &str) -> bool {
     client.publish("chat:a", data.to_owned()).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_master_is_followed_to_its_successor() {
-    let mut cluster = Cluster::start().await;
-    let one = gateway(&cluster.settings()).await;
-    cluster.servers[0].kill();
+    let mut group = Group::start().await;
+    let one = gateway(&group.settings()).await;
+    group.servers[0].kill();
     let (mut ann, mut bob) = (one.connected("ann").await, one.connected("bob").await);
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "1").await).await;
     ann.subscribe("chat:a").await.expect("subscribed");
@@ -71,13 +34,13 @@ async fn a_killed_master_is_followed_to_its_successor() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_and_a_sentinel_that_hang_are_left() {
-    let cluster = Cluster::start().await;
-    let one = gateway(&cluster.settings()).await;
+    let group = Group::start().await;
+    let one = gateway(&group.settings()).await;
     let (mut ann, mut bob) = (one.subscribed("ann", "chat:a").await, one.connected("bob").await);
     assert!(publishes(&mut bob, "1").await);
     assert_eq!(data_until(&mut ann, "1").await, ["1"]);
-    cluster.sentinels[0].signal(Signal::STOP);
-    cluster.servers[0].signal(Signal::STOP);
+    group.sentinels[0].signal(Signal::STOP);
+    group.servers[0].signal(Signal::STOP);
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
     let code = loop {
         let push = ann.push(SOON).await.expect("a push");
@@ -87,7 +50,7 @@ async fn a_master_and_a_sentinel_that_hang_are_left() {
     };
     assert_eq!(code, 2500);
     // It wakes up as a master still, and nobody listens to it.
-    cluster.servers[0].signal(Signal::CONT);
+    group.servers[0].signal(Signal::CONT);
     ann.subscribe("chat:a").await.expect("subscribed");
     assert!(publishes(&mut bob, "3").await);
     assert_eq!(data_until(&mut ann, "3").await, ["3"]);
@@ -95,12 +58,12 @@ async fn a_master_and_a_sentinel_that_hang_are_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planned_failover_is_followed_before_the_old_master_steps_down() {
-    let cluster = Cluster::start().await;
-    let one = gateway(&cluster.settings()).await;
+    let group = Group::start().await;
+    let one = gateway(&group.settings()).await;
     let mut bob = one.connected("bob").await;
     assert!(publishes(&mut bob, "1").await);
-    assert_eq!(cluster.sentinels[1].ask(&["SENTINEL", "FAILOVER", "main"]), "OK");
-    let successor = cluster.servers[1].address().to_string();
+    assert_eq!(group.sentinels[1].ask(&["SENTINEL", "FAILOVER", "main"]), "OK");
+    let successor = group.servers[1].address().to_string();
     let moved = one.log().wait_for(|line| {
         line["message"] == "connected to Redis" && line["place"] == successor.as_str()
     });

@@ -17,6 +17,7 @@ pub struct RedisServer {
     folder: TempDir,
     port: u16,
     options: Vec<String>,
+    password: String,
 }
 
 impl RedisServer {
@@ -27,13 +28,19 @@ impl RedisServer {
 
     /// Starts one with more options, such as `["--requirepass", "secret"]`.
     pub fn start_with(options: &[&str]) -> Self {
-        let server = Self {
+        let server = Self::new(options);
+        server.on_some_port()
+    }
+
+    fn new(options: &[&str]) -> Self {
+        let value = |key| options.iter().skip_while(|option| **option != key).nth(1);
+        Self {
             child: None,
             folder: tempfile::tempdir().expect("a folder"),
             port: 0,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
-        };
-        server.on_some_port()
+            password: value("--requirepass").map(|value| (*value).to_owned()).unwrap_or_default(),
+        }
     }
 
     fn on_some_port(mut self) -> Self {
@@ -62,7 +69,16 @@ impl RedisServer {
     /// Runs a command with `redis-cli`; its answer, line by line.
     pub fn cli(&self, args: &[&str]) -> Vec<String> {
         let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(args).output();
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &port]);
+        if !self.password.is_empty() {
+            command.env("REDISCLI_AUTH", &self.password);
+        }
+        let value = |key| self.options.iter().skip_while(|option| *option != key).nth(1);
+        if let (Some(cert), Some(key)) = (value("--tls-cert-file"), value("--tls-key-file")) {
+            command.args(["--tls", "--cacert", cert, "--cert", cert, "--key", key]);
+        }
+        let output = command.args(args).output();
         let output = output.expect("redis-cli");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{args:?}: {text}");
@@ -95,6 +111,13 @@ impl RedisServer {
         assert!(self.child.is_some(), "redis-server does not start again");
     }
 
+    /// How far its data has come, in bytes of replication: on a replica what it has of its master.
+    pub fn offset(&self) -> u64 {
+        let info = self.cli(&["INFO", "replication"]);
+        let offset = info.iter().find_map(|line| line.strip_prefix("master_repl_offset:"));
+        offset.and_then(|offset| offset.trim().parse().ok()).expect("an offset")
+    }
+
     /// How many calls of a command the server has seen.
     pub fn calls(&self, command: &str) -> u64 {
         let prefix = format!("cmdstat_{command}:calls=");
@@ -103,23 +126,21 @@ impl RedisServer {
         line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
     }
 
-    /// A sentinel of `master`, with which it needs two of three to agree.
-    pub fn sentinel(master: &Self) -> Self {
-        let mut server = Self {
-            child: None,
-            folder: tempfile::tempdir().expect("a folder"),
-            port: 0,
-            options: Vec::new(),
-        };
+    /// A sentinel of `master`, with which it needs two of three to agree. The lines of `more` follow
+    /// in its file, and `options` on its command line.
+    pub fn sentinel_with(master: &Self, more: &str, password: &str, options: &[&str]) -> Self {
+        let mut server = Self::new(options);
         let config = format!(
             "sentinel monitor main 127.0.0.1 {} 2\n\
              sentinel down-after-milliseconds main 1000\n\
-             sentinel failover-timeout main 6000\n",
+             sentinel failover-timeout main 6000\n{more}",
             master.port
         );
         let path = server.folder.path().join("sentinel.conf");
         fs::write(&path, config).expect("a file");
-        server.options = vec![path.display().to_string(), "--sentinel".to_owned()];
+        // The file comes first.
+        server.options.splice(..0, [path.display().to_string(), "--sentinel".to_owned()]);
+        password.clone_into(&mut server.password);
         server.on_some_port()
     }
 

@@ -1,0 +1,117 @@
+//! Follows one master: finds it, connects to it, and does both again when it is lost.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::dial::ConnectionError;
+use super::keys::Keys;
+use super::link::Identity;
+use super::options::Place;
+use super::reader::Reader;
+use super::routes::{Attachment, Routes};
+use super::sentinel::Masters;
+use super::shard::{Complaint, REMIND_EVERY, RETRY, Shard, reason};
+
+/// The tasks that keep connections; the first that ends takes the others with it.
+pub(super) type Tasks = JoinSet<Result<(), ConnectionError>>;
+
+/// Keeps a shard connected to its master; ends with its place if that is a node of a cluster.
+pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place {
+    let number = shard.number();
+    let mut masters = Masters::watch(&shard.options().source, number, &stop);
+    let mut before = None;
+    let mut complaint = Complaint::default();
+    loop {
+        let Ok(Some(place)) = timeout(REMIND_EVERY, masters.current()).await else {
+            tracing::warn!(shard = number, "no sentinel names a master, asking on");
+            continue;
+        };
+        let (token, mut tasks) = (stop.child_token(), JoinSet::new());
+        let _guard = token.clone().drop_guard();
+        match attach(&shard, &place, &token, &mut tasks, &mut before).await {
+            Ok(attachment) => {
+                complaint = Complaint::default();
+                tracing::info!(shard = number, %place, "connected to Redis");
+                shard.go(Routes::One(Arc::new(attachment)), true);
+                shard.receive().resumed(number);
+                let moved = tokio::select! {
+                    ended = tasks.join_next() => {
+                        let error = reason(ended);
+                        tracing::warn!(shard = number, %place, %error, "Redis was lost");
+                        false
+                    }
+                    () = masters.moved_from(&place) => {
+                        tracing::warn!(shard = number, %place, "Redis has another master");
+                        true
+                    }
+                };
+                shard.go(Routes::Away, false);
+                token.cancel();
+                while tasks.join_next().await.is_some() {}
+                if moved {
+                    continue;
+                }
+            }
+            Err(ConnectionError::Cluster) => return place,
+            Err(error) => complaint.about(&shard, &place, &error),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Makes all connections, or none. What was read of an earlier history is void before anything of
+/// another one is heard.
+async fn attach(
+    shard: &Arc<Shard>,
+    place: &Place,
+    stop: &CancellationToken,
+    tasks: &mut Tasks,
+    before: &mut Option<Identity>,
+) -> Result<Attachment, ConnectionError> {
+    let (options, keys) = (shard.options(), shard.keys());
+    let (attachment, drivers) =
+        Attachment::open(place, options, keys.clone(), before.as_ref(), false).await?;
+    let now = attachment.link.identity().clone();
+    if let Some(before) = before.replace(now.clone()) {
+        let same_history = before.id == now.id;
+        if !same_history {
+            tracing::warn!(shard = shard.number(), %place, "the data of Redis may have gone back");
+        }
+        let is_ours = |channel: &str| shard.keeps(channel);
+        shard.receive().interrupted(shard.number(), same_history, &is_ours);
+    }
+    for driver in drivers {
+        tasks.spawn(driver.run(stop.clone()));
+    }
+    hear(shard, place, keys, &now, stop, tasks).await?;
+    Ok(attachment)
+}
+
+/// Opens the readers of a shard, and waits until everything of interest is heard.
+pub(super) async fn hear(
+    shard: &Arc<Shard>,
+    place: &Place,
+    keys: &Keys,
+    identity: &Identity,
+    stop: &CancellationToken,
+    tasks: &mut Tasks,
+) -> Result<(), ConnectionError> {
+    let access = &shard.options().access;
+    let opening = shard.listening().iter().map(|listening| {
+        let (listening, receive) = (Arc::clone(listening), Arc::clone(shard.receive()));
+        Reader::open(place, access, identity, keys.clone(), listening, receive)
+    });
+    let mut settled = Vec::new();
+    for (reader, is_settled) in try_join_all(opening).await? {
+        tasks.spawn(reader.run(stop.clone()));
+        settled.push(is_settled);
+    }
+    tokio::select! {
+        Ok(_) = try_join_all(settled) => Ok(()),
+        ended = tasks.join_next() => Err(reason(ended)),
+    }
+}

@@ -1,0 +1,241 @@
+//! Redis Cluster: it is found, its masters fail one by one, and its slots move.
+
+use std::time::Duration;
+
+use bobolink::broker::BrokerError;
+use bobolink::config::redis::Addresses;
+use bobolink::hub::Delivery;
+
+use super::contract::{Backend, keeping};
+use super::fence::recover_from;
+use super::gateways::{data_until, gateway, recover};
+use super::masters::TestCluster;
+use crate::support::{SOON, eventually};
+
+/// A vote may have to be repeated.
+const FAILOVER: Duration = Duration::from_secs(60);
+
+async fn backend_on(cluster: &TestCluster) -> Backend {
+    let addresses = Addresses(vec![cluster.addresses()]);
+    let backend = Backend::reaching(|redis| {
+        redis.cluster_address = addresses;
+        redis.io_timeout = Duration::from_secs(2);
+    });
+    backend.await
+}
+
+fn positioned() -> Delivery {
+    Delivery { positioned: true, ..Delivery::default() }
+}
+
+async fn publishes(backend: &Backend, channel: &str, data: &str) -> bool {
+    backend.try_publish(channel, data, &keeping(100)).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_is_found_through_any_address() {
+    let cluster = TestCluster::start(0).await;
+    let [first, second, third] = [0, 1, 2].map(|node| cluster.nodes[node].address().to_string());
+    let settings = [
+        format!("engine.redis.address = \"{first}\"\n"),
+        format!("engine.redis.address = \"redis+cluster://127.0.0.1:1?addr={second}\"\n"),
+        format!("engine.redis.cluster_address = \"{third},{first}\"\n"),
+    ];
+    let mut gateways = Vec::new();
+    for settings in settings {
+        gateways.push(gateway(&format!("engine.type = \"redis\"\n{settings}")).await);
+    }
+    let mut ann = gateways[0].connected("ann").await;
+    let mut bob = gateways[1].connected("bob").await;
+    let mut eve = gateways[2].connected("eve").await;
+    for master in 0..3 {
+        let channel = cluster.channel_at(master, "chat:");
+        ann.subscribe(&channel).await.expect("subscribed");
+        bob.subscribe(&channel).await.expect("subscribed");
+        eve.publish(&channel, master.to_string()).await.expect("published");
+        assert_eq!(data_until(&mut ann, &master.to_string()).await.len(), 1);
+        assert_eq!(data_until(&mut bob, &master.to_string()).await.len(), 1);
+        let result = recover(&mut eve, &channel, 0, "").await;
+        assert_eq!((result.recovered, result.publications.len()), (true, 1));
+        let stream = format!("centrifugo.stream.{{{channel}}}");
+        assert_eq!(cluster.nodes[master].cli(&["KEYS", "centrifugo.stream.{*"]), [stream]);
+        let data = format!("centrifugo.presence.data.{{{channel}}}");
+        eventually("all are present", SOON, async || {
+            cluster.nodes[master].ask(&["HLEN", &data]) == "3"
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_voids_the_channels_of_one_master_and_no_others() {
+    let mut cluster = TestCluster::start(1).await;
+    let backend = backend_on(&cluster).await;
+    let (hit, spared) = (cluster.channel_at(0, "a"), cluster.channel_at(1, "a"));
+    for number in 1..=11 {
+        assert_eq!(backend.publish(&hit, &number.to_string(), &keeping(100)).await.offset, number);
+        backend.publish(&spared, &number.to_string(), &keeping(100)).await;
+    }
+    let (_, epoch) = backend.top(&hit).await;
+    let (_, spared_epoch) = backend.top(&spared).await;
+    let loser = backend.subscriber_with(&hit, positioned()).await;
+    let keeper = backend.subscriber_with(&spared, positioned()).await;
+
+    // The replica dies with what it has, and comes back when the master is gone.
+    let written = cluster.nodes[0].offset();
+    let has_all = async || cluster.nodes[3].offset() >= written;
+    eventually("the replica has everything", SOON, has_all).await;
+    assert_eq!(cluster.nodes[3].ask(&["SAVE"]), "OK");
+    cluster.nodes[3].kill();
+    for number in 12..=13 {
+        assert_eq!(backend.publish(&hit, &number.to_string(), &keeping(100)).await.offset, number);
+    }
+    assert_eq!(loser.publications(2).await, ["12", "13"]);
+    cluster.nodes[0].kill();
+    cluster.nodes[3].revive();
+    let meta = format!("centrifugo.stream.meta.{{{hit}}}");
+    let replica = &cluster.nodes[3];
+    eventually("it is the master now", FAILOVER, async || replica.ask(&["ROLE"]) == "master").await;
+    assert_eq!(replica.ask(&["HGET", &meta, "s"]), "11", "something was lost");
+    assert_eq!(replica.ask(&["HGET", &meta, "e"]), epoch, "and the epoch does not show it");
+
+    eventually("who has a position is told", FAILOVER, async || loser.has_lost_its_position())
+        .await;
+    eventually("it publishes again", FAILOVER, async || publishes(&backend, &hit, "x").await).await;
+    for offset in 10..=13 {
+        let recovered = recover_from(&backend, &hit, offset, &epoch).await;
+        assert_eq!(recovered, Err(BrokerError::UnrecoverablePosition), "from {offset}");
+    }
+    eventually("the other channel goes on", SOON, async || {
+        publishes(&backend, &spared, "end").await
+    })
+    .await;
+    assert_eq!(keeper.publications(1).await, ["end"]);
+    assert!(!keeper.has_lost_its_position());
+    assert_eq!(backend.top(&spared).await.1, spared_epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slots_that_move_while_publishing_lose_and_double_nothing() {
+    let cluster = TestCluster::start(0).await;
+    let backend = backend_on(&cluster).await;
+    let channel = cluster.channel_at(0, "a");
+    let slot = cluster.slot(&channel);
+    let other = (0..).map(|number| format!("b{number}"));
+    let plain = other.into_iter().find(|name| cluster.slot(name) == slot).expect("a channel");
+    assert!(publishes(&backend, &channel, "0").await);
+    let (_, epoch) = backend.top(&channel).await;
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+    let bystander = backend.subscriber(&plain).await;
+    // What moves is known to be whole only where both masters were known before.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+
+    let (moved, mut is_moved) = tokio::sync::watch::channel(0);
+    let publishing = async {
+        let mut count = 0;
+        // A while longer than anything moves.
+        let mut more = 20;
+        while more > 0 {
+            count += 1;
+            let data = count.to_string();
+            let published = backend.try_publish(&channel, &data, &keeping(10_000)).await;
+            assert_eq!(published.expect("published").offset, count + 1);
+            backend.publish(&plain, &data, &Default::default()).await;
+            more -= i32::from(*is_moved.borrow_and_update() == 3);
+        }
+        count
+    };
+    let moving = async {
+        for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+            cluster.move_slot(slot, from, to, Duration::from_millis(30)).await;
+            moved.send_modify(|moves| *moves += 1);
+        }
+    };
+    let (count, ()) = tokio::join!(publishing, moving);
+    let expected: Vec<_> = (1..=count).map(|number| number.to_string()).collect();
+    assert_eq!(subscriber.publications(expected.len()).await, expected);
+    assert_eq!(bystander.publications(expected.len()).await, expected);
+    assert!(!subscriber.has_lost_its_position());
+    assert_eq!(backend.top(&channel).await, (count + 1, epoch.clone()));
+    assert_eq!(recover_from(&backend, &channel, 1, &epoch).await, Ok(expected.len()));
+}
+
+/// The node where the readers of a backend are.
+fn home_of(cluster: &TestCluster) -> usize {
+    let hears = |node: &usize| {
+        let heard = cluster.nodes[*node].cli(&["PUBSUB", "CHANNELS", "centrifugo.shard.*"]);
+        heard.iter().any(|name| !name.is_empty())
+    };
+    (0..3).find(hears).expect("somewhere")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_leave_a_node_that_does_not_hear_of_a_master() {
+    let cluster = TestCluster::start(0).await;
+    let backend = backend_on(&cluster).await;
+    let home = home_of(&cluster);
+    let unheard = (home + 1) % 3;
+    let channel = cluster.channel_at(unheard, "a");
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+    assert!(publishes(&backend, &channel, "1").await);
+    assert_eq!(subscriber.publications(1).await, ["1"]);
+    assert_eq!(cluster.nodes[home].ask(&["CLUSTER", "FORGET", &cluster.id(unheard)]), "OK");
+    assert!(publishes(&backend, &channel, "2").await, "the master is as it was");
+    eventually("they leave", SOON, async || {
+        let heard = cluster.nodes[home].cli(&["PUBSUB", "CHANNELS", "centrifugo.client.*"]);
+        heard.iter().all(|name| name.is_empty())
+    })
+    .await;
+    eventually("what was not heard is known to be missing", SOON, async || {
+        subscriber.has_lost_its_position()
+    })
+    .await;
+    let again = backend.subscriber_with(&channel, positioned()).await;
+    assert!(publishes(&backend, &channel, "3").await);
+    assert_eq!(again.publications(1).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_of_each_master_are_waited_for() {
+    let mut cluster = TestCluster::start(1).await;
+    let addresses = Addresses(vec![cluster.addresses()]);
+    let backend = Backend::reaching(|redis| {
+        redis.cluster_address = addresses;
+        redis.min_replicas = 1;
+        redis.min_replicas_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let [first, second] = [0, 1].map(|master| cluster.channel_at(master, "a"));
+    assert!(publishes(&backend, &first, "1").await && publishes(&backend, &second, "1").await);
+    cluster.nodes[3].kill();
+    let unknown = backend.try_publish(&first, "2", &keeping(9)).await;
+    assert_eq!(unknown, Err(BrokerError::OutcomeUnknown));
+    assert!(publishes(&backend, &second, "2").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_leave_a_node_that_dies() {
+    let mut cluster = TestCluster::start(0).await;
+    let backend = backend_on(&cluster).await;
+    let home = home_of(&cluster);
+    let channel = cluster.channel_at((home + 1) % 3, "a");
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+    assert!(publishes(&backend, &channel, "1").await);
+    assert_eq!(subscriber.publications(1).await, ["1"]);
+    cluster.nodes[home].kill();
+    // Refused until somebody hears again. What was taken in the moment of the death, and heard by
+    // nobody, is noticed afterwards.
+    let mut number = 1;
+    let mut next = async || {
+        number += 1;
+        publishes(&backend, &channel, &number.to_string()).await
+    };
+    eventually("it publishes again", FAILOVER, &mut next).await;
+    let mut seen = 0;
+    eventually("it arrives, or is known to be missing", SOON, async || {
+        seen += subscriber.pushes_now().len();
+        next().await;
+        seen >= 3 || subscriber.has_lost_its_position()
+    })
+    .await;
+}
