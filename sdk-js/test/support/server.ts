@@ -14,8 +14,12 @@ export interface Way {
 }
 
 export interface Server {
+  /** Of the gateway on this machine; 0 for the fake one. */
+  port: number;
   /** Closes the clients made here by itself after the test. */
   way(): Promise<Way>;
+  /** The data of everything in a channel's stream. */
+  history(channel: string): Promise<unknown[]>;
   publish(channel: string, data: unknown, tags?: Record<string, string>): Promise<void>;
   /** Closes the connections of a user. */
   disconnect(user: string, code: number): Promise<void>;
@@ -38,6 +42,10 @@ interface TokenClaims {
 
 /** Soon, but spread, so that what depends on order would show. */
 const IMPATIENT: ClientOptions = { minReconnectDelay: 20, maxReconnectDelay: 200 };
+
+export function impatientClient(endpoint: string, options?: ClientOptions): Client {
+  return new Client(endpoint, { ...IMPATIENT, websocket: WebSocket as unknown as WebSocketConstructor, ...options });
+}
 
 interface SpawnedGateway {
   port: number;
@@ -115,19 +123,25 @@ export async function startGateway(client: object = {}): Promise<Server> {
   const lines: CuttableLine[] = [];
   const clients: Client[] = [];
   return {
+    port: gateway.port,
     async way() {
       const line = await Line.to(gateway.port);
       lines.push(line);
       return {
         client(options) {
-          const websocket = WebSocket as unknown as WebSocketConstructor;
-          const client = new Client(line.endpoint, { ...IMPATIENT, websocket, ...options });
+          const client = impatientClient(line.endpoint, options);
           clients.push(client);
           return client;
         },
         cut: () => line.cut(),
         mend: () => line.mend(),
       };
+    },
+    async history(channel) {
+      const { publications } = (await gateway.api('history', { channel, limit: -1 })) as {
+        publications: { data: unknown }[];
+      };
+      return publications.map(({ data }) => data);
     },
     async publish(channel, data, tags) {
       await gateway.publish(channel, data, { tags });
@@ -154,6 +168,7 @@ export function startFake(): Promise<Server> {
   const clients: Client[] = [];
   const done = (): Promise<void> => Promise.resolve();
   return Promise.resolve({
+    port: 0,
     way: () =>
       Promise.resolve({
         client(options) {
@@ -164,6 +179,7 @@ export function startFake(): Promise<Server> {
         cut: () => server.cut(),
         mend: () => server.mend(),
       }),
+    history: (channel) => Promise.resolve(server.history(channel).map(({ data }) => data)),
     publish(channel, data, tags) {
       server.publish(channel, data, { tags });
       return done();
