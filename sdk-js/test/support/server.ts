@@ -43,6 +43,11 @@ interface TokenClaims {
 /** Soon, but spread, so that what depends on order would show. */
 const IMPATIENT: ClientOptions = { minReconnectDelay: 20, maxReconnectDelay: 200 };
 
+/** Makes clients; those that it needs besides are closed when `add` says so. */
+export type Make = (endpoint: string, options: ClientOptions, add: (client: Client) => void) => Client;
+
+const plain: Make = (endpoint, options) => new Client(endpoint, options);
+
 export function impatientClient(endpoint: string, options?: ClientOptions): Client {
   return new Client(endpoint, { ...IMPATIENT, websocket: WebSocket as unknown as WebSocketConstructor, ...options });
 }
@@ -117,7 +122,7 @@ export function watchedSocket(): {
   };
 }
 
-export async function startGateway(client: object = {}): Promise<Server> {
+export async function startGateway(client: object = {}, make = plain): Promise<Server> {
   const { Gateway, Line, connectionToken, subscriptionToken } = await support();
   const gateway = await Gateway.start({ client });
   const lines: CuttableLine[] = [];
@@ -129,8 +134,10 @@ export async function startGateway(client: object = {}): Promise<Server> {
       lines.push(line);
       return {
         client(options) {
-          const client = impatientClient(line.endpoint, options);
-          clients.push(client);
+          const websocket = WebSocket as unknown as WebSocketConstructor;
+          const add = (client: Client): void => void clients.push(client);
+          const client = make(line.endpoint, { ...IMPATIENT, websocket, ...options }, add);
+          add(client);
           return client;
         },
         cut: () => line.cut(),
@@ -163,7 +170,7 @@ export async function startGateway(client: object = {}): Promise<Server> {
   };
 }
 
-export function startFake(): Promise<Server> {
+export function startFake(make = plain): Promise<Server> {
   const server = new FakeServer();
   const clients: Client[] = [];
   const done = (): Promise<void> => Promise.resolve();
@@ -172,8 +179,9 @@ export function startFake(): Promise<Server> {
     way: () =>
       Promise.resolve({
         client(options) {
-          const client = new Client('ws://fake', { ...IMPATIENT, transport: server.transport, ...options });
-          clients.push(client);
+          const add = (client: Client): void => void clients.push(client);
+          const client = make('ws://fake', { ...IMPATIENT, transport: server.transport, ...options }, add);
+          add(client);
           return client;
         },
         cut: () => server.cut(),
