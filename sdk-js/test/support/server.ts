@@ -83,11 +83,11 @@ async function support(): Promise<Support> {
   return Object.assign({}, ...modules) as Support;
 }
 
-/** A WebSocket whose frames can be waited for, by a piece of their text. */
+/** A WebSocket whose frames can be waited for; in those of bytes each byte counts as a character. */
 export function watchedSocket(): {
   websocket: WebSocketConstructor;
-  sent: (text: string) => Seen<string>;
-  received: (text: string) => Seen<string>;
+  sent: (text: RegExp) => Seen<string>;
+  received: (text: RegExp) => Seen<string>;
 } {
   const frames: [direction: string, frame: string][] = [];
   const watchers = new Set<(direction: string, frame: string) => void>();
@@ -96,20 +96,20 @@ export function watchedSocket(): {
     watchers.forEach((watcher) => watcher(direction, frame));
   };
   class Watched extends WebSocket {
-    constructor(endpoint: string) {
-      super(endpoint);
-      this.on('message', (frame: Buffer) => saw('received', frame.toString()));
+    constructor(endpoint: string, subprotocol?: string) {
+      super(endpoint, subprotocol);
+      this.on('message', (frame: Buffer | ArrayBuffer) => saw('received', Buffer.from(frame as Buffer).toString('latin1')));
     }
 
-    override send(frame: string): void {
-      saw('sent', frame);
+    override send(frame: string | Uint8Array): void {
+      saw('sent', Buffer.from(frame as Uint8Array).toString('latin1'));
       super.send(frame);
     }
   }
-  const record = (wanted: string) => (text: string): Seen<string> =>
-    new Seen(`frames ${wanted} with ${text}`, (add) => {
+  const record = (wanted: string) => (text: RegExp): Seen<string> =>
+    new Seen(`frames ${wanted} with ${text.source}`, (add) => {
       const watcher = (direction: string, frame: string): void => {
-        if (direction === wanted && frame.includes(text)) add(frame);
+        if (direction === wanted && text.test(frame)) add(frame);
       };
       frames.forEach(([direction, frame]) => watcher(direction, frame));
       watchers.add(watcher);
