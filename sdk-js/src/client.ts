@@ -148,7 +148,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
   ): Subscription<T> {
     const known = this.#subscriptions.get(channel);
     if (known && options) {
-      throw new TypeError(`there is a subscription to "${channel}" already, and it has its options`);
+      throw new TypeError(`"${channel}" has its options already`);
     }
     if (this.state.name === 'closed') {
       throw endOf(this.state);

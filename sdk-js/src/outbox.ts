@@ -11,7 +11,6 @@ import { Reason } from './codes.js';
 import { Emitter, type Undo } from './emitter.js';
 import { systemClock, type Clock } from './environment.js';
 import { BobolinkError, ErrorCode } from './errors.js';
-import type { ClientState } from './machines/connection.js';
 import { indexedDBStore, type OutboxStore, type StoredMessage } from './outbox/store.js';
 import { pageMeans, Tab, type TabMeans } from './tab.js';
 import { backoff, Timers } from './timers.js';
@@ -99,8 +98,8 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
   readonly #left = new Set<number>();
   /** Bytes of what is on its way, by id. */
   readonly #flying = new Map<string, number>();
-  /** Which message broke the size limit that this state tells of. */
-  #verdict: { state: ClientState; id: string | undefined } | undefined;
+  /** The message over which the server closed the connection: the largest of those on their way. */
+  #tooBig: string | undefined;
 
   constructor(client: Client<Channels>, options: OutboxOptions = {}) {
     const { name = 'bobolink-outbox', clock = systemClock, random = Math.random } = options;
@@ -114,7 +113,15 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
       leads: () => this.#load(),
       heard: (news) => this.#heard(news),
     });
-    this.#undo = [client.on('connected', () => this.#pumpAll()), client.on('closed', () => this.close())];
+    this.#undo = [
+      client.on('connected', () => this.#pumpAll()),
+      client.on('disconnected', ({ reason }) => {
+        if (reason === Reason.messageTooBig.reason) {
+          this.#tooBig = [...this.#flying].sort(([, a], [, b]) => b - a)[0]?.[0];
+        }
+      }),
+      client.on('closed', () => this.close()),
+    ];
   }
 
   /** Messages that wait or have failed, in the order in which they were sent. */
@@ -145,14 +152,14 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     const { limit = 1000, maxSize = 60_000 } = this.#options;
     this.#mustBeOpen();
     if (sizeOf(data) > maxSize) {
-      throw new BobolinkError(ErrorCode.badData, `a message may have ${maxSize} bytes`);
+      throw new BobolinkError(ErrorCode.badData, `more than ${maxSize} bytes`);
     }
     if (this.#messages.length + this.#adding >= limit) {
-      throw new BobolinkError(ErrorCode.bufferFull, `more than ${limit} messages wait`, true);
+      throw new BobolinkError(ErrorCode.bufferFull, `more than ${limit} wait`, true);
     }
     this.#adding += 1;
     try {
-      const message = { id: newId(this.#options.random), channel, data, at: Date.now() };
+      const message = { id: newId(), channel, data, at: Date.now() };
       const stored = { ...message, seq: await this.#store.add(message) };
       this.#changed(stored);
       return shown(stored);
@@ -202,7 +209,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
         const known = new Set(this.#messages.map(({ seq }) => seq));
         found.filter(({ seq }) => !known.has(seq)).forEach((stored) => this.#heard({ stored }));
       } catch (cause) {
-        this.#fail('the outbox cannot be read', cause);
+        this.#fail(cause);
       }
       this.#loading -= 1;
       this.#pumpAll();
@@ -311,20 +318,19 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
   }
 
   async #failed(stored: StoredMessage, error: unknown): Promise<boolean> {
-    const { state } = this.#client;
+    const isTooBig = this.#tooBig === stored.id;
     // Without a connection it is the connection that failed, unless the message is what broke it.
-    const isTooBig = this.#isTooBig(stored, state);
-    const isLost = state.name !== 'connected' && !isTooBig;
-    if (!(error instanceof BobolinkError) || isLost || (error.temporary && !isTooBig)) {
-      this.#fail('a message could not be sent yet', error);
+    const isTemporary = !(error instanceof BobolinkError) || error.temporary || this.#client.state.name !== 'connected';
+    if (isTemporary && !isTooBig) {
+      this.#fail(error);
       return true;
     }
-    const { code, message } = isTooBig ? { code: ErrorCode.badData, message: 'message size limit' } : error;
+    const { code, message } = isTooBig ? { code: ErrorCode.badData, message: 'message size limit' } : (error as BobolinkError);
     const failed = { ...stored, error: { code, message } };
     try {
       await this.#store.put(failed);
     } catch (cause) {
-      this.#fail('the outbox cannot be written', cause);
+      this.#fail(cause);
     }
     if (!this.#closed) {
       this.#changed(failed);
@@ -332,20 +338,8 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     return false;
   }
 
-  /** The server closed the connection over a message: the largest of those that were on their way. */
-  #isTooBig({ id }: StoredMessage, state: ClientState): boolean {
-    if (state.name !== 'disconnected' || state.reason !== Reason.messageTooBig.reason) {
-      return false;
-    }
-    if (this.#verdict?.state !== state) {
-      const [largest] = [...this.#flying].sort(([, a], [, b]) => b - a);
-      this.#verdict = { state, id: largest?.[0] };
-    }
-    return this.#verdict.id === id;
-  }
-
-  #fail(message: string, cause: unknown): void {
-    const error = cause instanceof BobolinkError ? cause : new BobolinkError(ErrorCode.store, message, true, { cause });
+  #fail(cause: unknown): void {
+    const error = cause instanceof BobolinkError ? cause : new BobolinkError(ErrorCode.store, 'store failed', true, { cause });
     this.#events.emit('error', error);
   }
 
@@ -368,13 +362,9 @@ function sizeOf(data: unknown): number {
   }
 }
 
-/** 128 random bits: a key that was used before would swallow a message. */
-function newId(random: () => number = cryptoRandom): string {
-  return Array.from({ length: 4 }, () => Math.floor(random() * 2 ** 32).toString(36)).join('-');
-}
-
-function cryptoRandom(): number {
-  const { crypto } = globalThis as { crypto?: Pick<Crypto, 'getRandomValues'> };
-  const [bits = 0] = crypto?.getRandomValues(new Uint32Array(1)) ?? [];
-  return crypto ? bits / 2 ** 32 : Math.random();
+/** Never the same twice, since a key that was used before would swallow a message. */
+function newId(): string {
+  // React Native has no `crypto`, and pages without TLS have no `randomUUID`.
+  const { crypto } = globalThis as { crypto?: { randomUUID?: () => string } };
+  return crypto?.randomUUID?.() ?? [Date.now(), Math.random(), Math.random()].join();
 }

@@ -34,7 +34,7 @@ export class ServerSide {
 
   welcomed(subs: Record<string, SubscribeResult>): void {
     for (const channel of [...this.#positions.keys()].filter((channel) => !(channel in subs))) {
-      this.unsubscribed(channel, 0, 'not subscribed any more');
+      this.unsubscribed(channel, 0, 'unsubscribed');
     }
     Object.entries(subs).forEach(([channel, result]) => this.subscribed(channel, result));
   }

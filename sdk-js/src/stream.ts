@@ -81,7 +81,7 @@ export class PublicationStream<T> implements AsyncIterableIterator<Publication<T
       this.#buffer.shift();
       this.#buffer.push(publication);
     } else {
-      this.#end(new BobolinkError(ErrorCode.bufferFull, `more than ${buffer} publications wait for the reader`));
+      this.#end(new BobolinkError(ErrorCode.bufferFull, `more than ${buffer} wait`));
     }
   }
 

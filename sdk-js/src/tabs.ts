@@ -10,7 +10,7 @@ import { pageNetwork, systemClock } from './environment.js';
 import type { ClientOptions } from './options.js';
 import type { DeltaCodec } from './publication.js';
 import { pageMeans, Tab, type TabMeans } from './tab.js';
-import { Hub, NO_TOKEN, type HubSettings, type Post } from './tabs/hub.js';
+import { Hub, NO_TOKEN, type HubSettings, type Letter } from './tabs/hub.js';
 import { webSocketTransport, type Transport, type TransportListener } from './transport.js';
 
 export type { ChannelLike, LocksLike, TabMeans } from './tab.js';
@@ -60,24 +60,13 @@ export function sharedClient<Channels extends object = Record<string, unknown>>(
   return client;
 }
 
-/** What tabs say to each other: to the leader by the first four, to a wire or to all by the rest. */
-interface Letter {
-  type: 'open' | 'say' | 'leave' | 'ask' | 'opened' | 'heard' | 'closed' | 'told' | 'up' | 'leader';
-  /** Names a connection of a tab, or a question. */
-  wire: string;
-  frame?: string;
-  code?: number;
-  reason?: string;
-  needs?: boolean;
-}
-
 interface Wire {
   listener: TransportListener;
   opened: boolean;
 }
 
 /** A tab's way to the leader, which may be itself. */
-class Line implements Post {
+class Line {
   onUp: (() => void) | undefined;
   readonly #wires = new Map<string, Wire>();
   readonly #questions = new Map<string, (needs: boolean) => void>();
@@ -99,7 +88,7 @@ class Line implements Post {
     };
     this.#tab = new Tab(`bobolink:${options.name ?? endpoint}`, options.tabs ?? pageMeans(), {
       leads: () => {
-        this.#hub = new Hub(settings, this);
+        this.#hub = new Hub(settings, (letter) => this.#toTabs(letter));
         options.onLead?.();
         this.#toTabs({ type: 'leader', wire: '' });
       },
@@ -128,22 +117,6 @@ class Line implements Post {
       this.#questions.set(wire, resolve);
       this.#toLeader({ type: 'ask', wire });
     });
-  }
-
-  opened(wire: string): void {
-    this.#toTabs({ type: 'opened', wire });
-  }
-
-  frame(wire: string, frame: string): void {
-    this.#toTabs({ type: 'heard', wire, frame });
-  }
-
-  closed(wire: string, code: number, reason: string): void {
-    this.#toTabs({ type: 'closed', wire, code, reason });
-  }
-
-  up(): void {
-    this.#toTabs({ type: 'up', wire: '' });
   }
 
   close(): void {

@@ -87,7 +87,7 @@ test('what is TypeScript compiles', async () => {
   expect(output.stdout).toBe('');
 });
 
-test.each(['.', '/delta', '/outbox', '/tabs', '/protobuf', '/testing', '/react'])('the built entry %s can be required', async (entry) => {
+test.each(['.', '/delta', '/outbox', '/tabs', '/history', '/protobuf', '/testing', '/react'])('the built entry %s can be required', async (entry) => {
   const name = `@bobolink/client${entry.replace('.', '')}`;
   const code = `console.log(Object.keys(require(${JSON.stringify(name)})).join())`;
   const { stdout } = await run(process.execPath, ['-e', code], { cwd: PACKAGE });

@@ -74,7 +74,7 @@ export function indexedDBStore(name = 'bobolink-outbox'): OutboxStore {
     return new Promise((resolve, reject) => {
       const request = work(transaction.objectStore(MESSAGES));
       transaction.oncomplete = () => resolve(request.result);
-      transaction.onabort = () => reject(asError(transaction.error));
+      transaction.onabort = () => reject(new Error('store failed', { cause: transaction.error }));
     });
   };
   return {
@@ -95,10 +95,6 @@ function open(name: string): Promise<IDBDatabase> {
     const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => void request.result.createObjectStore(MESSAGES, { keyPath: 'seq', autoIncrement: true });
     request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(asError(request.error));
+    request.onerror = () => reject(new Error('store failed', { cause: request.error }));
   });
-}
-
-function asError(error: DOMException | null): Error {
-  return error ?? new Error('the database failed');
 }

@@ -16,7 +16,7 @@ import { backoff, exactly, Timers } from '../timers.js';
 import type { Socket } from '../transport.js';
 import type { Command, ConnectRequest, ConnectResult, Push, Reply, Verb } from '../wire.js';
 import { Feed } from './feed.js';
-import { Room, type Guest, type House } from './room.js';
+import { Room, wireError, type Guest, type House } from './room.js';
 
 /** Stands for a token where the connection is there already, or a token is known to the leader. */
 export const NO_TOKEN = '-';
@@ -33,14 +33,20 @@ export interface HubSettings {
   maxServerPingDelay: number;
 }
 
-/** How the hub reaches the tabs. */
-export interface Post {
-  opened(guest: string): void;
-  frame(guest: string, frame: string): void;
-  closed(guest: string, code: number, reason: string): void;
-  /** To all tabs: there is a connection, whoever waits may come. */
-  up(): void;
+/** What tabs say to each other. */
+export interface Letter {
+  /** The first four are for the leader; the last two for all tabs. */
+  type: 'open' | 'say' | 'leave' | 'ask' | 'opened' | 'heard' | 'closed' | 'told' | 'up' | 'leader';
+  /** Names a guest's connection, or a question. */
+  wire: string;
+  frame?: string;
+  code?: number;
+  reason?: string;
+  needs?: boolean;
 }
+
+/** How the hub reaches the tabs. */
+export type Post = (letter: Letter) => void;
 
 /** Pings that a guest may leave without an answer, as those do whose tab is gone. */
 const PATIENCE = 2;
@@ -59,7 +65,7 @@ class Caller implements Guest {
   ) {}
 
   reply(reply: Reply): void {
-    this.post.frame(this.name, JSON.stringify(reply));
+    this.post({ type: 'heard', wire: this.name, frame: JSON.stringify(reply) });
   }
 }
 
@@ -91,7 +97,7 @@ export class Hub implements House {
     this.codec = codec;
     this.delta = delta;
     this.requests = new Requests(environment.clock, timeout, codec, (frame) => this.#write(frame));
-    this.#timers = new Timers(environment, () => this.#lost(ABNORMAL, ''));
+    this.#timers = new Timers(environment, () => this.lost());
   }
 
   /** Whether whoever connects next has to bring a token. */
@@ -101,10 +107,10 @@ export class Hub implements House {
 
   open(name: string): void {
     if (!this.#socket && this.#now() < this.#notBefore) {
-      this.post.closed(name, ABNORMAL, '');
+      this.post({ type: 'closed', wire: name, code: ABNORMAL });
     } else {
       this.#guests.set(name, new Caller(name, this.post));
-      this.post.opened(name);
+      this.post({ type: 'opened', wire: name });
     }
   }
 
@@ -134,11 +140,20 @@ export class Hub implements House {
 
   /** Ends everything; guests go to the next leader. */
   close(): void {
-    this.#end(ABNORMAL, '');
+    this.#end();
   }
 
   empty(channel: string): void {
     this.#rooms.delete(channel);
+  }
+
+  lost(code = ABNORMAL, reason = ''): void {
+    const { environment, minReconnectDelay, maxReconnectDelay } = this.settings;
+    if (!closing(code, reason).terminal) {
+      const { atMost } = backoff(this.#attempt++, minReconnectDelay, maxReconnectDelay);
+      this.#notBefore = this.#now() + environment.random() * atMost;
+    }
+    this.#end(code, reason);
   }
 
   #command(guest: Caller, command: Command): void {
@@ -207,7 +222,7 @@ export class Hub implements House {
         this.requests.call('connect', { ...request, token }, (outcome) => this.#answered(opener, token, outcome), true);
       },
       received: (frame) => this.#received(frame),
-      closed: (code, reason) => this.#lost(code, reason),
+      closed: (code, reason) => this.lost(code, reason),
     });
     this.#socket = socket;
   }
@@ -232,7 +247,7 @@ export class Hub implements House {
     this.requests.open('open');
     this.#listen();
     this.#advance();
-    this.post.up();
+    this.post({ type: 'up', wire: '' });
   }
 
   #greet(guest: Caller): void {
@@ -267,7 +282,7 @@ export class Hub implements House {
     try {
       replies = this.codec.decode(frame);
     } catch {
-      this.#lost(ABNORMAL, '');
+      this.lost();
       return;
     }
     this.#listen();
@@ -288,7 +303,7 @@ export class Hub implements House {
     }
     for (const guest of [...this.#guests.values()]) {
       if (guest.connected && ++guest.pings > PATIENCE) {
-        this.post.closed(guest.name, ABNORMAL, '');
+        this.post({ type: 'closed', wire: guest.name, code: ABNORMAL });
         this.left(guest.name);
       } else {
         guest.reply({});
@@ -302,7 +317,7 @@ export class Hub implements House {
     if (room) {
       room.push(push);
     } else if (disconnect) {
-      this.#lost(disconnect.code ?? ABNORMAL, disconnect.reason ?? '');
+      this.lost(disconnect.code, disconnect.reason);
     } else if (refresh) {
       this.#expires(refresh.expires, refresh.ttl);
       this.#keeper?.reply({ push });
@@ -329,24 +344,15 @@ export class Hub implements House {
     try {
       this.#socket?.send(frame);
     } catch {
-      this.#lost(ABNORMAL, '');
+      this.lost();
     }
   }
 
-  #lost(code: number, reason: string): void {
-    const { environment, minReconnectDelay, maxReconnectDelay } = this.settings;
-    if (!closing(code, reason).terminal) {
-      const { atMost } = backoff(this.#attempt++, minReconnectDelay, maxReconnectDelay);
-      this.#notBefore = this.#now() + environment.random() * atMost;
-    }
-    this.#end(code, reason);
-  }
-
-  #end(code: number, reason: string): void {
+  #end(code = ABNORMAL, reason = ''): void {
     const guests = [...this.#guests.keys()];
     this.#guests.clear();
     this.#hangUp();
-    guests.forEach((name) => this.post.closed(name, code, reason));
+    guests.forEach((wire) => this.post({ type: 'closed', wire, code, reason }));
   }
 
   #hangUp(): void {
@@ -365,8 +371,4 @@ export class Hub implements House {
   #now(): number {
     return this.settings.environment.clock.now();
   }
-}
-
-function wireError({ code, message, temporary }: BobolinkError): { code: number; message: string; temporary: boolean } {
-  return { code, message, temporary };
 }

@@ -1,10 +1,10 @@
 /** One channel of the shared connection and the guests that are subscribed to it. */
 
-import { BobolinkError } from '../errors.js';
+import { BobolinkError, ErrorCode } from '../errors.js';
 import type { Requests } from '../requests.js';
 import type { Codec } from '../codec.js';
 import type { DeltaCodec } from '../publication.js';
-import { SubscribeFlag, type Push, type Reply, type SubscribeRequest, type SubscribeResult } from '../wire.js';
+import { SubscribeFlag, type Push, type Reply, type SubscribeRequest, type SubscribeResult, type WireError } from '../wire.js';
 import { Feed } from './feed.js';
 
 /** A tab's connection to the leader. */
@@ -26,6 +26,12 @@ export interface House {
   numbers: Map<number, Room>;
   /** Nobody is in the room any more. */
   empty(channel: string): void;
+  /** The connection is of no use any more. */
+  lost(): void;
+}
+
+export function wireError({ code, message, temporary }: BobolinkError): WireError {
+  return { code, message, temporary };
 }
 
 /** Makes subscribers begin anew, from where they are. */
@@ -62,6 +68,7 @@ export class Room {
     } catch {
       // A patch that does not fit: what comes after it cannot be read either.
       this.#evict();
+      this.#serve();
     }
     if (unsubscribe) {
       this.#feed = undefined;
@@ -81,7 +88,7 @@ export class Room {
       const asked = this.#asked;
       if (this.#feed && JSON.stringify(asked?.tf) !== JSON.stringify(request.tf)) {
         this.#callers.shift();
-        guest.reply({ id, error: { code: 107, message: 'another tab has this channel with another filter' } });
+        guest.reply({ id, error: { code: 107, message: 'another tab has another filter' } });
       } else if (this.#feed && (!request.join_leave || asked?.join_leave) && this.#covers(request)) {
         this.#callers.shift();
         this.#admit(caller, this.#feed.answer(request));
@@ -120,9 +127,12 @@ export class Room {
     this.#asking = false;
     this.#feed = undefined;
     if (outcome instanceof BobolinkError) {
-      const { code, message, temporary } = outcome;
       this.#evict();
-      first?.guest.reply({ id: first.id, error: { code, message, temporary } });
+      first?.guest.reply({ id: first.id, error: wireError(outcome) });
+      if (outcome.code === ErrorCode.timeout) {
+        // Whether the server subscribed is unknown; only a new connection makes it known.
+        house.lost();
+      }
     } else {
       const { id } = outcome;
       this.#forgetNumber();
