@@ -158,7 +158,7 @@ describe('presence', () => {
     await client.connect().ready();
     other = new Client('ws://fake', { transport: server.transport, token: 'bert', minReconnectDelay: 0, maxReconnectDelay: 0 }).connect();
   });
-  afterEach(() => act(() => other.close()));
+  afterEach(() => doing(() => other.close()));
 
   function Who({ channel }: { channel: string }): ReactNode {
     const { present, error } = usePresence(channel);
