@@ -73,7 +73,6 @@ export class ChannelHistory<T = unknown> {
     readonly subscription: Subscription<T>,
     readonly options: ChannelHistoryOptions,
   ) {
-    this.#joint = subscription.position;
     this.#undo = [
       subscription.on('publication', ({ offset }) => {
         const { position } = subscription;

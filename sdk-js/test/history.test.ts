@@ -7,6 +7,7 @@ import { Client, type Subscription } from '../src/index.js';
 import { FakeServer } from '../src/testing.js';
 import { numbers } from './behaviour/scenarios.js';
 import { FakeArchive } from './support/archive.js';
+import { settled } from './support/clock.js';
 import { Seen } from './support/seen.js';
 
 let server: FakeServer;
@@ -176,6 +177,28 @@ test('when the subscription could not recover, pages begin anew and have what it
   archive.publish(31);
   while (!(await older()));
   expect(shown).toEqual(numbers(1, 31));
+});
+
+test('a page that is under way when the subscription begins anew is asked for again', async () => {
+  client.close();
+  begin(2);
+  archive.publish(1);
+  let arrive: () => void = () => undefined;
+  const slow: typeof fetch = (...request) =>
+    new Promise<void>((resolve) => (arrive = resolve)).then(() => archive.fetch(...request));
+  await join({ fetch: slow });
+  const page = older();
+  await settled();
+  const again = new Seen('subscribed', (add) => sub.on('subscribed', ({ recovered }) => add(recovered)));
+  server.cut();
+  numbers(2, 6).forEach((n) => archive.publish(n));
+  server.mend();
+  expect(await again.count(1)).toEqual([false]);
+  arrive();
+  await settled();
+  arrive();
+  await page;
+  expect(shown).toEqual(numbers(1, 6));
 });
 
 describe('what fails', () => {

@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import { BobolinkError, Client, type ClientOptions } from '../src/index.js';
 import { indexedDBStore, memoryStore, Outbox, type OutboxMessage, type OutboxOptions, type OutboxStore } from '../src/outbox.js';
 import { FakeServer, type FakeServerOptions } from '../src/testing.js';
-import { ManualClock } from './support/clock.js';
+import { ManualClock, settled } from './support/clock.js';
 import { Seen } from './support/seen.js';
 import { FakeBrowser } from './support/tabs.js';
 
@@ -64,6 +64,22 @@ describe('sending', () => {
     expect(seen.items.slice(3)).toEqual(['sent 1', 'sent 2', 'sent 3']);
     expect(await history(server)).toEqual([1, 2, 3]);
     expect([outbox.messages, outbox.delivery]).toEqual([[], 'exactly once']);
+  });
+
+  test('what is kept from before goes first, however long the store takes to tell', async () => {
+    const store = memoryStore();
+    await store.add({ id: 'k', channel: 'a', data: 'old', at: 1 });
+    let read: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => (read = resolve));
+    const slow = { ...store, load: () => gate.then(() => store.load()) };
+    const { outbox, server, client, seen } = set({ store: slow });
+    await client.ready();
+    await outbox.send('a', 'new');
+    await settled();
+    expect(server.history('a')).toEqual([]);
+    read();
+    await vi.waitFor(() => expect(seen.items).toContain('sent new'));
+    expect(await history(server)).toEqual(['old', 'new']);
   });
 
   test('channels do not wait for each other', async () => {

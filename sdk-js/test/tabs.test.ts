@@ -217,6 +217,32 @@ describe('sharing', () => {
   });
 });
 
+describe('a tab that needs more than the leader knows', () => {
+  test.each([
+    ['gets it, and the others hear what came while the leader asked', 100, [2, 3, 4]],
+    ['is told if it is gone, and the others recover', 1, []],
+  ])('%s', async (_, historySize, expected) => {
+    let between: unknown[] = [];
+    begin({ historySize, authorize: (channel) => between.splice(0).forEach((data) => server.publish(channel, data)) });
+    const pages = await connected(3);
+    const { sub, heard } = await subscribed(pages[2]!);
+    server.publish('a', 1);
+    await heard.count(1);
+    sub.unsubscribe();
+    server.publish('a', 2);
+    server.publish('a', 3);
+    await vi.waitFor(() => expect(commands('unsubscribe')).toBe(1));
+    const others = await Promise.all(pages.slice(0, 2).map((one) => subscribed(one)));
+    // Between leaving the channel and having it back from an earlier place.
+    between = [4];
+    await sub.subscribe().ready(5_000);
+    for (const other of others) await other.heard.count(1);
+    server.publish('a', 5);
+    expect(await heard.count(expected.length + 2)).toEqual([1, ...expected, 5]);
+    for (const other of others) expect(await other.heard.count(2)).toEqual([4, 5]);
+  });
+});
+
 describe('the leader goes', () => {
   test.each([
     ['closed by the user', (leader: Page) => leader.kill()],
@@ -425,6 +451,42 @@ describe('tokens', () => {
     pages[0]!.kill();
     await again.count(1);
     expect(server.connections).toBe(1);
+  });
+
+  test('one tab renews it for all, and the next one when that tab is closed', async () => {
+    const clock = new ManualClock();
+    const renewed: string[] = [];
+    const transport: SharedClientOptions['transport'] = (endpoint, listener) => {
+      const socket = server.transport(endpoint, {
+        ...listener,
+        received(frame) {
+          const reply = JSON.parse(frame as string) as Reply;
+          Object.assign(reply.connect ?? {}, { expires: true, ttl: 100 });
+          listener.received(JSON.stringify(reply));
+        },
+      });
+      return {
+        ...socket,
+        close: () => socket.close(),
+        send(frame) {
+          const { id, refresh } = JSON.parse(frame as string) as Command;
+          if (refresh) {
+            renewed.push(refresh.token);
+            listener.received(JSON.stringify({ id, refresh: { expires: true, ttl: 100 } }));
+          } else {
+            socket.send(frame);
+          }
+        },
+      };
+    };
+    const pages = numbers(1, 3).map((n) => page({ clock, transport, token: '', getToken: () => `token of ${n}` }));
+    for (const { client } of pages) await client.connect().ready();
+    await clock.advance(100_000);
+    await vi.waitFor(() => expect(renewed).toEqual(['token of 1']));
+    pages[0]!.client.disconnect();
+    await vi.waitFor(() => expect(clock.pending).toContain(100_000));
+    await clock.advance(100_000);
+    await vi.waitFor(() => expect(renewed).toEqual(['token of 1', 'token of 2']));
   });
 
   test('one that gives up ends that tab', async () => {
