@@ -1,9 +1,10 @@
 /** A connection to the server: does what its machine says, and hands on what comes in. */
 
+import { json, type Codec, type Frame } from './codec.js';
 import { Emitter, emitState, guarded, type Undo } from './emitter.js';
 import { pageNetwork, systemClock, type Environment } from './environment.js';
 import { BobolinkError, callbackError, ErrorCode, UnauthorizedError } from './errors.js';
-import { redacted, type LogEntry } from './log.js';
+import { redacted } from './log.js';
 import { clientState, newConnection, stepConnection } from './machines/connection.js';
 import type {
   ClientState,
@@ -14,7 +15,7 @@ import type {
 } from './machines/connection.js';
 import type { SubscriptionEvent } from './machines/subscription.js';
 import { Mailbox } from './mailbox.js';
-import type { ClientOptions, HistoryOptions, SubscriptionOptions } from './options.js';
+import type { ClientOptions, HistoryOptions, PublishOptions, SubscriptionOptions } from './options.js';
 import { clientInfo, historyOf, presenceOf, presenceStatsOf, publication } from './publication.js';
 import type { ClientInfo, History, PresenceStats } from './publication.js';
 import { Readiness } from './readiness.js';
@@ -42,7 +43,8 @@ const NOT_OPENED = 1006;
 export class Client<Channels extends object = Record<string, unknown>> {
   readonly #options: ClientOptions;
   readonly #events = new Emitter<ClientEvents>();
-  readonly #serverSide = new ServerSide(this.#events);
+  readonly #codec: Codec;
+  readonly #serverSide: ServerSide;
   readonly #subscriptions = new Map<string, Member>();
   readonly #link: Link;
   readonly #timers: Timers<ConnectionTimer>;
@@ -61,18 +63,24 @@ export class Client<Channels extends object = Record<string, unknown>> {
     readonly endpoint: string,
     options: ClientOptions = {},
   ) {
-    const { clock = systemClock, random = Math.random, network = pageNetwork, websocket, timeout = 5_000 } = options;
-    const transport = options.transport ?? webSocketTransport(websocket);
+    const { clock = systemClock, random = Math.random, network = pageNetwork, timeout = 5_000, codec = json } = options;
+    const transport = options.transport ?? webSocketTransport(options.websocket, codec.subprotocol);
     const environment: Environment = { clock, random, network, transport };
     this.#options = options;
+    this.#codec = codec;
+    this.#serverSide = new ServerSide(this.#events, codec);
     this.#timers = new Timers(environment, (name) => this.#dispatch({ type: 'timer', name, idle: this.#idle() }));
     this.#readiness = new Readiness(clock);
     this.#link = {
       environment,
       mailbox: new Mailbox((cause) => this.#garbled(cause)),
-      requests: new Requests(clock, timeout, (frame, commands) => this.#write(frame, commands)),
+      requests: new Requests(clock, timeout, codec, (frame, commands) => this.#write(frame, commands)),
       numbers: new Map(),
-      log: options.log,
+      log(kind, what, channel) {
+        if (options.log) {
+          guarded(() => options.log?.({ at: clock.now(), kind, channel, text: redacted(what()) }));
+        }
+      },
       reconnect: (code, reason) => this.#dispatch({ type: 'restart', code, reason }),
       forget: (channel) => this.#subscriptions.delete(channel),
     };
@@ -140,7 +148,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
   ): Subscription<T> {
     const known = this.#subscriptions.get(channel);
     if (known && options) {
-      throw new TypeError(`there is a subscription to "${channel}" already, and it has its options`);
+      throw new TypeError(`"${channel}" has its options already`);
     }
     if (this.state.name === 'closed') {
       throw endOf(this.state);
@@ -163,8 +171,12 @@ export class Client<Channels extends object = Record<string, unknown>> {
   }
 
   /** Publishes to a channel that needs no subscription for it. */
-  async publish<Channel extends keyof Channels & string>(channel: Channel, data: Channels[Channel]): Promise<void> {
-    await this.#request('publish', { channel, data });
+  async publish<Channel extends keyof Channels & string>(
+    channel: Channel,
+    data: Channels[Channel],
+    options: PublishOptions = {},
+  ): Promise<void> {
+    await this.#request('publish', { channel, data, idempotency_key: options.idempotencyKey });
   }
 
   async history<Channel extends keyof Channels & string>(
@@ -172,7 +184,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
     options: HistoryOptions = {},
   ): Promise<History<Channels[Channel]>> {
     const result = await this.#request('history', { channel, ...options });
-    return historyOf(result, (wire) => publication(channel, wire, wire.data as Channels[Channel]));
+    return historyOf(result, (wire) => publication(channel, wire, this.#codec.payload(wire.data) as Channels[Channel]));
   }
 
   /** Who is in a channel, by connection. */
@@ -244,7 +256,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
     } else if (state.name !== 'connecting') {
       requests.failAll(endOf(state));
     }
-    this.#log('state', () => ({ ...state, data: undefined }));
+    this.#link.log('state', () => ({ ...state, data: undefined }));
     emitState(this.#events, state);
     if (state.name !== 'connecting') {
       this.#readiness.settle(state.name === 'connected' ? undefined : endOf(state));
@@ -277,7 +289,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
       prepared(token ?? '', getData ? await getData() : data);
     };
     gather().catch((cause: unknown) => {
-      const error = callbackError(ErrorCode.credentials, 'a callback of the client failed', cause);
+      const error = callbackError(ErrorCode.credentials, 'a callback failed', cause);
       this.#dispatch({ type: 'failed', round, error });
     });
   }
@@ -340,8 +352,8 @@ export class Client<Channels extends object = Record<string, unknown>> {
     );
   }
 
-  #write(frame: string, commands: Command[]): void {
-    commands.forEach((command) => this.#log('sent', () => command));
+  #write(frame: Frame, commands: Command[]): void {
+    commands.forEach((command) => this.#link.log('sent', () => command));
     try {
       this.#socket?.send(frame);
     } catch {
@@ -349,26 +361,25 @@ export class Client<Channels extends object = Record<string, unknown>> {
     }
   }
 
-  #received(frame: string): void {
+  #received(frame: Frame): void {
     this.#heardAt = this.#link.environment.clock.now();
-    for (const line of frame.split('\n')) {
-      if (line && this.#socket) {
-        this.#read(line);
+    for (const reply of this.#codec.decode(frame)) {
+      if (this.#socket) {
+        this.#read(reply);
       }
     }
   }
 
-  #read(line: string): void {
-    const reply = JSON.parse(line) as Reply;
+  #read(reply: Reply): void {
     if (reply.id) {
-      this.#log('received', () => reply);
+      this.#link.log('received', () => reply);
       this.#link.requests.settle(reply);
     } else if (reply.push) {
       const { push } = reply;
-      this.#log('received', () => reply);
+      this.#link.log('received', () => reply);
       this.#link.mailbox.post(() => this.#push(push));
     } else if (this.#answersPings) {
-      this.#write('{}', []);
+      this.#write(this.#codec.encode({}), []);
     }
   }
 
@@ -424,15 +435,8 @@ export class Client<Channels extends object = Record<string, unknown>> {
   }
 
   #fail(error: BobolinkError): void {
-    this.#log('error', () => ({ code: error.code, message: error.message }));
+    this.#link.log('error', () => ({ code: error.code, message: error.message }));
     this.#events.emit('error', error);
-  }
-
-  #log(kind: LogEntry['kind'], what: () => object): void {
-    const { log, environment } = this.#link;
-    if (log) {
-      guarded(() => log({ at: environment.clock.now(), kind, text: redacted(what()) }));
-    }
   }
 }
 

@@ -1,5 +1,7 @@
 /** The codes with which states change, and what the numbers of the server mean for a client. */
 
+import { ErrorCode, type BobolinkError } from './errors.js';
+
 /** Why a client or subscription is in a state, where the reason is on this side (below 2000). */
 export const Reason = {
   /** The application called for it. */
@@ -37,6 +39,11 @@ export function closing(code: number, reason: string): { code: number; reason: s
     return { ...Reason.transportClosed, terminal: false };
   }
   return { code, reason, terminal: code < 5000 && code % 1000 >= 500 };
+}
+
+/** Why a client or subscription ends after an error. */
+export function reasonOf({ code, message }: BobolinkError): { code: number; reason: string } {
+  return code === ErrorCode.unauthorized ? Reason.unauthorized : { code, reason: message };
 }
 
 /** Whether a subscription that the server ended with this code subscribes again. */

@@ -7,16 +7,16 @@
 
 import type { DeltaCodec } from './publication.js';
 
-export type { DeltaCodec } from './publication.js';
+export type { DeltaCodec, DeltaDecoder } from './publication.js';
 
 export const fossil: DeltaCodec = {
   name: 'fossil',
   decoder() {
     let base: Uint8Array = new Uint8Array();
-    return (text, patch) => {
-      const bytes = new TextEncoder().encode(text);
+    return <Data extends string | Uint8Array>(data: Data, patch?: boolean) => {
+      const bytes: Uint8Array = typeof data === 'string' ? new TextEncoder().encode(data) : data;
       base = patch ? applyPatch(base, bytes) : bytes;
-      return patch ? new TextDecoder().decode(base) : text;
+      return patch ? ((typeof data === 'string' ? new TextDecoder().decode(base) : base) as Data) : data;
     };
   },
 };

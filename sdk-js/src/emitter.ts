@@ -26,11 +26,6 @@ export class Emitter<Events> {
     }
   }
 
-  /** How many listeners there are. */
-  get size(): number {
-    return [...this.#listeners.values()].reduce((sum, { size }) => sum + size, 0);
-  }
-
   clear(): void {
     this.#listeners.clear();
   }

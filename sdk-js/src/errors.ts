@@ -22,6 +22,8 @@ export const ErrorCode = {
   bufferFull: 20,
   /** A publication does not fit the channel's schema, or what is to be sent cannot be written as JSON. */
   badData: 21,
+  /** The store of the outbox failed. */
+  store: 24,
   /** A patch does not fit what came before it. */
   badPatch: 22,
   /** The token is not accepted, or there is none. */

@@ -11,18 +11,19 @@ export interface LogEntry {
 
 export type Log = (entry: LogEntry) => void;
 
-const SECRET = new Set(['token', 'headers']);
+const SECRET = ['token', 'headers'];
 /** Requests whose `data` is for the backend that decides, and may hold what convinces it. */
-const CONFIDING = new Set(['connect', 'subscribe']);
+const CONFIDING = ['connect', 'subscribe'];
 const HIDDEN = '***';
 
 /** JSON of a value with its secrets replaced, however deep they are. */
 export function redacted(value: unknown): string {
   return JSON.stringify(value, (key, inner: unknown) => {
-    if (SECRET.has(key) && inner) {
+    if (SECRET.includes(key) && inner) {
       return HIDDEN;
     }
-    return CONFIDING.has(key) && isObject(inner) && inner.data !== undefined ? { ...inner, data: HIDDEN } : inner;
+    const confided = CONFIDING.includes(key) && (inner as { data?: unknown } | null);
+    return confided && confided.data !== undefined ? { ...confided, data: HIDDEN } : inner;
   });
 }
 
@@ -43,8 +44,4 @@ export class EventLog {
   get entries(): readonly LogEntry[] {
     return [...this.#entries];
   }
-}
-
-function isObject(value: unknown): value is { data?: unknown } {
-  return typeof value === 'object' && value !== null;
 }

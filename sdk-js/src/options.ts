@@ -1,5 +1,6 @@
 /** What clients and subscriptions can be told, with defaults. */
 
+import type { Codec } from './codec.js';
 import type { Clock, Network } from './environment.js';
 import type { Log } from './log.js';
 import type { DeltaCodec, Schema } from './publication.js';
@@ -32,6 +33,8 @@ export interface ClientOptions {
   log?: Log;
   /** The WebSocket to use instead of the global one, such as that of the package `ws`. */
   websocket?: WebSocketConstructor;
+  /** How messages are written: JSON, unless this is `protobuf` from `@bobolink/client/protobuf`. */
+  codec?: Codec;
   /** What carries frames instead of a WebSocket, such as a `FakeServer`. */
   transport?: Transport;
   clock?: Clock;
@@ -67,6 +70,14 @@ export interface SubscriptionOptions<T = unknown> {
   /** 500 and 20000 ms. */
   minResubscribeDelay?: number;
   maxResubscribeDelay?: number;
+}
+
+export interface PublishOptions {
+  /**
+   * Publishing again with the same key publishes nothing, for as long as the server remembers keys:
+   * `idempotencyTtl` of the state `connected`.
+   */
+  idempotencyKey?: string;
 }
 
 export interface HistoryOptions {

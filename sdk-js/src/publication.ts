@@ -1,7 +1,7 @@
 /** Publications and what comes with them, as applications see them. */
 
 import { BobolinkError, ErrorCode } from './errors.js';
-import type { Results, StreamPosition, WireInfo, WirePublication } from './wire.js';
+import type { Results, StreamPosition, SubscribeResult, WireInfo, WirePublication } from './wire.js';
 
 export interface ClientInfo {
   /** Empty for anonymous users. */
@@ -36,14 +36,33 @@ export interface PresenceStats {
 /** Checks that data is what a channel carries and returns it, or throws. Zod's schemas fit. */
 export type Schema<T> = ((data: unknown) => T) | { parse(data: unknown): T };
 
-/**
- * Data that came as patches against its predecessor, made whole. `decoder` is called per stream of
- * publications; what it returns is given every text and whether it is a patch, and throws if a patch
- * does not fit.
- */
+/** Given every message of a stream and whether it is a patch; throws if a patch does not fit. */
+export type DeltaDecoder = <Data extends string | Uint8Array>(data: Data, patch?: boolean) => Data;
+
+/** Data that came as patches against its predecessor, made whole: one decoder per stream. */
 export interface DeltaCodec {
   readonly name: string;
-  decoder(): (text: string, patch: boolean) => string;
+  decoder(): DeltaDecoder;
+}
+
+/** How a subscription came about. */
+export interface Standing {
+  /** Whether the subscription asked for what it had missed. */
+  readonly wasRecovering: boolean;
+  /** Whether it got all of it. If not, load the state anew. */
+  readonly recovered: boolean;
+  readonly recoverable: boolean;
+  readonly positioned: boolean;
+  /** Where the stream stood when the server subscribed. */
+  readonly position?: StreamPosition;
+  readonly data?: unknown;
+}
+
+export function standingOf(result: SubscribeResult): Standing {
+  const { recoverable = false, positioned = false, recovered = false, was_recovering = false, data } = result;
+  const tracked = recoverable || positioned;
+  const position = tracked ? { offset: result.offset ?? 0, epoch: result.epoch ?? '' } : undefined;
+  return { wasRecovering: was_recovering, recovered, recoverable, positioned: tracked, position, data };
 }
 
 export function clientInfo({ user, client, conn_info, chan_info }: WireInfo): ClientInfo {

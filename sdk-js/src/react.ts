@@ -19,7 +19,8 @@ import type { Client } from './client.js';
 import type { ClientState } from './machines/connection.js';
 import type { SubscriptionState } from './machines/subscription.js';
 import type { SubscriptionOptions } from './options.js';
-import type { Publication } from './publication.js';
+import type { BobolinkError } from './errors.js';
+import type { ClientInfo, Publication } from './publication.js';
 import type { Subscription } from './subscription.js';
 
 const ClientContext = createContext<Client | undefined>(undefined);
@@ -118,6 +119,77 @@ export function usePublications<T = unknown>(
   });
   const publications = kept.length > 0 && kept[0]?.channel !== channel ? [] : kept;
   return { ...used, publications };
+}
+
+export interface UsedPresence<T> extends UsedSubscription<T> {
+  /** Who is in the channel, by connection; empty until it is known. */
+  present: Readonly<Record<string, ClientInfo>>;
+  /** Why it is not known. */
+  error: BobolinkError | undefined;
+}
+
+/**
+ * Subscribes while the component is mounted, and tells who is in the channel: asked for once per
+ * subscription, then kept by joins and leaves. Where another component has the channel already, that
+ * one must have asked for `joinLeave` too.
+ */
+export function usePresence<T = unknown>(channel: string, options: UseSubscriptionOptions<T> = {}): UsedPresence<T> {
+  const [watched, watch] = useState<Watched>(NOBODY);
+  const used = useSubscription<T>(channel, { ...options, joinLeave: true });
+  const { subscription } = used;
+  useEffect(() => subscription && watchPresence(subscription, watch), [subscription]);
+  const { present, error } = watched.channel === channel ? watched : NOBODY;
+  return { ...used, present, error };
+}
+
+interface Watched extends Pick<UsedPresence<unknown>, 'present' | 'error'> {
+  channel: string | undefined;
+}
+
+const NOBODY: Watched = { channel: undefined, present: {}, error: undefined };
+
+type Move = (present: Record<string, ClientInfo>) => Record<string, ClientInfo>;
+
+function watchPresence<T>(subscription: Subscription<T>, show: (watched: Watched) => void): () => void {
+  const { channel } = subscription;
+  let present: Record<string, ClientInfo> = {};
+  /** What happened since presence was asked for: the answer may be older than that. */
+  let moves: Move[] = [];
+  let asked = 0;
+  const move = (one: Move): void => {
+    moves.push(one);
+    show({ channel, present: (present = one(present)), error: undefined });
+  };
+  const ask = (): void => {
+    const question = (asked += 1);
+    moves = [];
+    subscription.presence().then(
+      (answer) => {
+        if (question === asked) {
+          show({ channel, present: (present = moves.reduce((all, one) => one(all), answer)), error: undefined });
+        }
+      },
+      (error: unknown) => {
+        if (question === asked) {
+          show({ channel, present, error: error as BobolinkError });
+        }
+      },
+    );
+  };
+  const undo = [
+    subscription.on('subscribed', ask),
+    subscription.on('join', (info) => move((all) => ({ ...all, [info.client]: info }))),
+    subscription.on('leave', ({ client }) =>
+      move((all) => Object.fromEntries(Object.entries(all).filter(([other]) => other !== client))),
+    ),
+  ];
+  if (subscription.state.name === 'subscribed') {
+    ask();
+  }
+  return () => {
+    asked += 1;
+    undo.forEach((run) => run());
+  };
 }
 
 interface Hold {

@@ -1,5 +1,6 @@
 /** Commands on their way: waiting to be sent, sent together, and waiting for their replies. */
 
+import type { Codec, Frame } from './codec.js';
 import type { Clock, TimerId } from './environment.js';
 import { BobolinkError, ErrorCode } from './errors.js';
 import type { Command, Reply, Requests as RequestOf, Results, Verb } from './wire.js';
@@ -12,8 +13,7 @@ export type Outcome<V extends Verb> = Results[V] | BobolinkError;
 
 interface Entry {
   command: Command;
-  /** The command as JSON. */
-  line: string;
+  encoded: Frame;
   early: boolean;
   sent: boolean;
   timer: TimerId;
@@ -36,7 +36,8 @@ export class Requests {
     readonly clock: Clock,
     /** Milliseconds until a command without reply fails. */
     readonly timeout: number,
-    readonly write: (frame: string, commands: Command[]) => void,
+    readonly codec: Codec,
+    readonly write: (frame: Frame, commands: Command[]) => void,
   ) {}
 
   /** Sends a command as soon as it may pass and calls `done` once, whatever comes. */
@@ -88,16 +89,16 @@ export class Requests {
   }
 
   #add(id: number, command: Command, early: boolean, done: Entry['done']): void {
-    let line: string;
+    let encoded: Frame;
     try {
-      line = JSON.stringify(command);
+      encoded = this.codec.encode(command);
     } catch (cause) {
-      done(new BobolinkError(ErrorCode.badData, 'what is to be sent cannot be written as JSON', false, { cause }));
+      done(new BobolinkError(ErrorCode.badData, 'what is to be sent cannot be written', false, { cause }));
       return;
     }
     const late = (): void => this.#finish(id, new BobolinkError(ErrorCode.timeout, 'timeout', true));
     const timer = this.clock.setTimeout(late, this.timeout);
-    this.#entries.set(id, { command, line, early, sent: false, timer, done });
+    this.#entries.set(id, { command, encoded, early, sent: false, timer, done });
     this.#schedule();
   }
 
@@ -127,24 +128,24 @@ export class Requests {
 
   #flush(): void {
     this.#flushing = false;
-    let frame = '';
-    let commands: Command[] = [];
+    let size = 0;
+    let batch: Entry[] = [];
     const emit = (): void => {
-      if (frame) {
-        this.write(frame, commands);
+      if (size) {
+        const frame = this.codec.join(batch.map(({ encoded }) => encoded));
+        this.write(frame, batch.map(({ command }) => command));
       }
-      [frame, commands] = ['', []];
+      [size, batch] = [0, []];
     };
     for (const [id, entry] of [...this.#entries]) {
       if (entry.sent || this.#gate === 'shut' || (this.#gate === 'early' && !entry.early)) {
         continue;
       }
-      const { line } = entry;
-      if (frame.length + line.length > FRAME_LIMIT) {
+      if (size + entry.encoded.length > FRAME_LIMIT) {
         emit();
       }
-      frame += frame ? `\n${line}` : line;
-      commands.push(entry.command);
+      size += entry.encoded.length;
+      batch.push(entry);
       entry.sent = true;
       if (!entry.command.id) {
         this.#finish(id, {});

@@ -1,20 +1,13 @@
 /** Subscriptions that the server makes: by token, by its API, or by personal channels. */
 
+import type { Codec } from './codec.js';
 import type { Emitter } from './emitter.js';
-import { publication, type ClientInfo, type Publication } from './publication.js';
+import { publication, standingOf, type ClientInfo, type Publication, type Standing } from './publication.js';
 import type { StreamPosition, SubscribeResult, WirePublication } from './wire.js';
 
 /** Events that name their channel. */
 export interface ServerSideEvents {
-  subscribed: {
-    readonly channel: string;
-    readonly wasRecovering: boolean;
-    readonly recovered: boolean;
-    readonly recoverable: boolean;
-    readonly positioned: boolean;
-    readonly position?: StreamPosition;
-    readonly data?: unknown;
-  };
+  subscribed: { readonly channel: string } & Standing;
   /** The connection is lost; the subscription comes back with it. */
   subscribing: { readonly channel: string };
   unsubscribed: { readonly channel: string; readonly code: number; readonly reason: string };
@@ -26,7 +19,10 @@ export interface ServerSideEvents {
 export class ServerSide {
   readonly #positions = new Map<string, StreamPosition | undefined>();
 
-  constructor(readonly events: Pick<Emitter<ServerSideEvents>, 'emit'>) {}
+  constructor(
+    readonly events: Pick<Emitter<ServerSideEvents>, 'emit'>,
+    readonly codec: Codec,
+  ) {}
 
   /** What to recover, for the connect command. */
   get wishes(): Record<string, { recover: boolean } & StreamPosition> | undefined {
@@ -38,25 +34,15 @@ export class ServerSide {
 
   welcomed(subs: Record<string, SubscribeResult>): void {
     for (const channel of [...this.#positions.keys()].filter((channel) => !(channel in subs))) {
-      this.unsubscribed(channel, 0, 'not subscribed any more');
+      this.unsubscribed(channel, 0, 'unsubscribed');
     }
     Object.entries(subs).forEach(([channel, result]) => this.subscribed(channel, result));
   }
 
   subscribed(channel: string, result: SubscribeResult): void {
-    const { recoverable = false, positioned = false, recovered = false, was_recovering = false, data } = result;
-    const tracked = recoverable || positioned;
-    const position = tracked ? { offset: result.offset ?? 0, epoch: result.epoch ?? '' } : undefined;
-    this.#positions.set(channel, recoverable ? position : undefined);
-    this.events.emit('subscribed', {
-      channel,
-      wasRecovering: was_recovering,
-      recovered,
-      recoverable,
-      positioned: tracked,
-      position,
-      data,
-    });
+    const standing = standingOf(result);
+    this.#positions.set(channel, standing.recoverable ? standing.position : undefined);
+    this.events.emit('subscribed', { channel, ...standing });
     result.publications?.forEach((wire) => this.published(channel, wire));
   }
 
@@ -71,7 +57,7 @@ export class ServerSide {
     if (position && wire.offset) {
       this.#positions.set(channel, { ...position, offset: wire.offset });
     }
-    this.events.emit('publication', publication(channel, wire, wire.data));
+    this.events.emit('publication', publication(channel, wire, this.codec.payload(wire.data)));
   }
 
   lost(): void {

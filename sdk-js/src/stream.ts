@@ -12,6 +12,8 @@ export interface StreamOptions {
   whenFull?: 'fail' | 'dropOldest';
 }
 
+const END = { value: undefined, done: true } as const;
+
 interface Reader<T> {
   resolve: (result: IteratorResult<Publication<T>, undefined>) => void;
   reject: (error: BobolinkError) => void;
@@ -53,7 +55,7 @@ export class PublicationStream<T> implements AsyncIterableIterator<Publication<T
       return Promise.reject(error);
     }
     if (this.#ended) {
-      return Promise.resolve({ value: undefined, done: true });
+      return Promise.resolve(END);
     }
     return new Promise((resolve, reject) => this.#readers.push({ resolve, reject }));
   }
@@ -61,7 +63,7 @@ export class PublicationStream<T> implements AsyncIterableIterator<Publication<T
   return(): Promise<IteratorResult<Publication<T>, undefined>> {
     this.#buffer.length = 0;
     this.#end();
-    return Promise.resolve({ value: undefined, done: true });
+    return Promise.resolve(END);
   }
 
   [Symbol.asyncIterator](): this {
@@ -81,7 +83,7 @@ export class PublicationStream<T> implements AsyncIterableIterator<Publication<T
       this.#buffer.shift();
       this.#buffer.push(publication);
     } else {
-      this.#end(new BobolinkError(ErrorCode.bufferFull, `more than ${buffer} publications wait for the reader`));
+      this.#end(new BobolinkError(ErrorCode.bufferFull, `more than ${buffer} wait`));
     }
   }
 
@@ -96,8 +98,8 @@ export class PublicationStream<T> implements AsyncIterableIterator<Publication<T
       first.reject(error);
     } else {
       this.#error = error;
-      first?.resolve({ value: undefined, done: true });
+      first?.resolve(END);
     }
-    this.#readers.splice(0).forEach(({ resolve }) => resolve({ value: undefined, done: true }));
+    this.#readers.splice(0).forEach(({ resolve }) => resolve(END));
   }
 }

@@ -1,10 +1,10 @@
 /** A subscription to one channel: does what its machine says. */
 
 import { Reason } from './codes.js';
-import { Emitter, emitState, guarded, type Undo } from './emitter.js';
+import { Emitter, emitState, type Undo } from './emitter.js';
 import type { Environment } from './environment.js';
 import { BobolinkError, callbackError, ErrorCode, UnauthorizedError } from './errors.js';
-import { redacted, type Log } from './log.js';
+import type { LogEntry } from './log.js';
 import { newMembership, stepSubscription, subscriptionState } from './machines/subscription.js';
 import type {
   Membership,
@@ -14,9 +14,9 @@ import type {
   SubscriptionTimer,
 } from './machines/subscription.js';
 import type { Mailbox } from './mailbox.js';
-import type { HistoryOptions, SubscriptionOptions } from './options.js';
+import type { HistoryOptions, PublishOptions, SubscriptionOptions } from './options.js';
 import { clientInfo, historyOf, parsed, presenceOf, presenceStatsOf, publication } from './publication.js';
-import type { ClientInfo, History, PresenceStats, Publication } from './publication.js';
+import type { ClientInfo, DeltaDecoder, History, PresenceStats, Publication } from './publication.js';
 import { Readiness } from './readiness.js';
 import type { Requests } from './requests.js';
 import { PublicationStream, type StreamOptions } from './stream.js';
@@ -61,7 +61,8 @@ export interface Link {
   requests: Requests;
   /** Who is meant by the number of a push. */
   numbers: Map<number, Member>;
-  log: Log | undefined;
+  /** Tells the application's log. */
+  log(kind: LogEntry['kind'], what: () => object, channel?: string): void;
   reconnect(code: number, reason: string): void;
   forget(channel: string): void;
 }
@@ -76,7 +77,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   #state: SubscriptionState;
   #data: unknown;
   #filter: TagsFilter | undefined;
-  #decode: ((text: string, patch: boolean) => string) | undefined;
+  #decode: DeltaDecoder | undefined;
   #number: number | undefined;
   /** The application wants no more, even while the machine is still busy with what came before. */
   #muted = true;
@@ -158,13 +159,13 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     return this.publications();
   }
 
-  async publish(data: T): Promise<void> {
-    await this.#request('publish', { data });
+  async publish(data: T, { idempotencyKey }: PublishOptions = {}): Promise<void> {
+    await this.#request('publish', { data, idempotency_key: idempotencyKey });
   }
 
   async history(options: HistoryOptions = {}): Promise<History<T>> {
     const result = await this.#request('history', options);
-    return historyOf(result, (wire) => this.#read(wire, wire.data));
+    return historyOf(result, (wire) => this.#read(wire, this.#link.requests.codec.payload(wire.data)));
   }
 
   /** Who is in the channel, by connection. */
@@ -247,7 +248,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
       this.#link.numbers.delete(this.#number);
       this.#number = undefined;
     }
-    this.#log('state', { ...state, data: undefined });
+    this.#link.log('state', () => ({ ...state, data: undefined }), this.channel);
     emitState(this.#events, state);
     if (state.name !== 'subscribing') {
       this.#readiness.settle(state.name === 'subscribed' ? undefined : endOf(state));
@@ -281,7 +282,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
       prepared(token ?? '', getData ? await getData(channel) : data, position);
     };
     gather().catch((cause: unknown) => {
-      const error = callbackError(ErrorCode.subscriptionCredentials, 'a callback of the subscription failed', cause);
+      const error = callbackError(ErrorCode.subscriptionCredentials, 'a callback failed', cause);
       this.dispatch({ type: 'failed', round, error });
     });
   }
@@ -345,7 +346,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
       }
       let data: unknown;
       try {
-        data = this.#decode ? JSON.parse(this.#decode(String(wire.data), wire.delta === true)) : wire.data;
+        data = this.#link.requests.codec.payload(wire.data, wire.delta, this.#decode);
       } catch (cause) {
         const error = new BobolinkError(ErrorCode.badPatch, 'a patch does not fit', true, { cause });
         this.dispatch({ type: 'damaged', error });
@@ -380,15 +381,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   }
 
   #fail(error: BobolinkError): void {
-    this.#log('error', { code: error.code, message: error.message });
+    this.#link.log('error', () => ({ code: error.code, message: error.message }), this.channel);
     this.#events.emit('error', error);
-  }
-
-  #log(kind: 'state' | 'error', what: object): void {
-    const { log, environment } = this.#link;
-    if (log) {
-      guarded(() => log({ at: environment.clock.now(), kind, channel: this.channel, text: redacted(what) }));
-    }
   }
 }
 

@@ -5,6 +5,7 @@
  * with the fake clocks of test runners.
  */
 
+import type { Frame } from './codec.js';
 import { BobolinkError } from './errors.js';
 import type { Socket, Transport, TransportListener } from './transport.js';
 import type { Command, Push, Reply, Results, SubscribeRequest, SubscribeResult, WireInfo, WirePublication } from './wire.js';
@@ -19,6 +20,8 @@ export interface FakeServerOptions {
    * from code 3000 on it closes the connection.
    */
   authenticate?: (token: string) => string;
+  /** Seconds for which idempotency keys are remembered, as far as clients are told; a day. 0 for none. */
+  idempotencyTtl?: number;
   /** Called before a subscription; throw a `BobolinkError` to refuse it. */
   authorize?: (channel: string, request: SubscribeRequest, user: string) => void;
   /** Answers calls; throw a `BobolinkError` to fail them. */
@@ -43,6 +46,8 @@ export class FakeServer {
   pongs = 0;
   readonly #channels = new Map<string, Channel>();
   readonly #connections = new Set<Connection>();
+  /** Idempotency keys that were used, with user and channel. */
+  readonly #keys = new Set<string>();
   #reachable = true;
   #made = 0;
 
@@ -66,6 +71,11 @@ export class FakeServer {
     stream.publications.push(publication);
     stream.publications.splice(0, stream.publications.length - (this.options.historySize ?? 100));
     this.#push(channel, { pub: publication });
+  }
+
+  /** What a channel keeps, the oldest first. */
+  history(channel: string): readonly WirePublication[] {
+    return this.channel(channel).publications;
   }
 
   /** Sends a message to every connection. */
@@ -126,6 +136,21 @@ export class FakeServer {
     this.#push(channel, { [move]: { info } }, ({ join_leave }) => join_leave === true);
   }
 
+  /** @internal */
+  get idempotencyTtl(): number {
+    return this.options.idempotencyTtl ?? 86_400;
+  }
+
+  /** @internal Whether a client published this before. */
+  isRepeat(user: string, channel: string, key: string | undefined): boolean {
+    const whole = JSON.stringify([user, channel, key]);
+    const known = this.#keys.has(whole);
+    if (key && user && this.idempotencyTtl) {
+      this.#keys.add(whole);
+    }
+    return known;
+  }
+
   /** @internal Connections by their id. */
   present(channel: string): Record<string, WireInfo> {
     const there = [...this.#connections].filter(({ subscriptions }) => subscriptions.has(channel));
@@ -157,8 +182,8 @@ class Connection implements Socket {
     this.info = { user: '', client };
   }
 
-  send(frame: string): void {
-    for (const line of frame.split('\n')) {
+  send(frame: Frame): void {
+    for (const line of String(frame).split('\n')) {
       const command = JSON.parse(line) as Command;
       if (Object.keys(command).length === 0) {
         this.server.pongs += 1;
@@ -212,7 +237,15 @@ class Connection implements Socket {
       const { token = '' } = connect;
       this.info = { ...info, user: server.options.authenticate?.(token) ?? token };
       const { ping } = server.options;
-      return { connect: { client: info.client, version: 'fake', ...(ping ? { ping, pong: true } : {}) } };
+      const ttl = this.info.user ? server.idempotencyTtl : 0;
+      return {
+        connect: {
+          client: info.client,
+          version: 'fake',
+          publish_idempotency_ttl: ttl || undefined,
+          ...(ping ? { ping, pong: true } : {}),
+        },
+      };
     }
     if (subscribe) {
       return { subscribe: this.#subscribe(subscribe), after: () => server.moved(subscribe.channel, this, 'join') };
@@ -224,7 +257,9 @@ class Connection implements Socket {
     }
     if (publish) {
       // Before the reply, as by a server that has done it when it says so.
-      server.publish(publish.channel, publish.data, { info });
+      if (!server.isRepeat(info.user, publish.channel, publish.idempotency_key)) {
+        server.publish(publish.channel, publish.data, { info });
+      }
       return { publish: {} };
     }
     if (history) {

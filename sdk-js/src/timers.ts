@@ -1,6 +1,7 @@
 /** Timers by name, so that setting one replaces its predecessor and none is forgotten. */
 
 import type { Environment, TimerId } from './environment.js';
+import type { Expiry } from './wire.js';
 
 /** A delay in milliseconds, drawn evenly from this range. */
 export interface Delay {
@@ -22,6 +23,16 @@ export function backoff(attempt: number, first: number, longest: number): Delay 
 
 /** Before a failed refresh is tried again. The server waits 25 s past the expiry by default. */
 export const REFRESH_RETRY: Delay = { atLeast: 5_000, atMost: 10_000 };
+
+/** The timer to renew a token by, as far as it expires and can be renewed. */
+export function expiry(
+  { settings }: { settings: { renewable: boolean } },
+  { expires, ttl = 0 }: Expiry,
+): [{ do: 'timer'; name: 'refresh'; delay: Delay } | { do: 'stopTimer'; name: 'refresh' }] {
+  return expires && settings.renewable
+    ? [{ do: 'timer', name: 'refresh', delay: exactly(ttl * 1000) }]
+    : [{ do: 'stopTimer', name: 'refresh' }];
+}
 
 export class Timers<Name extends string> {
   readonly #running = new Map<Name, TimerId>();

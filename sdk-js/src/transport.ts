@@ -1,16 +1,17 @@
 /** How frames get to the server and back. */
 
+import type { Frame } from './codec.js';
 import { BobolinkError, ErrorCode } from './errors.js';
 
 /** What a transport calls. `closed` comes at most once, and nothing comes after it. */
 export interface TransportListener {
   opened(): void;
-  received(frame: string): void;
+  received(frame: Frame): void;
   closed(code: number, reason: string): void;
 }
 
 export interface Socket {
-  send(frame: string): void;
+  send(frame: Frame): void;
   /** Ends the connection. The listener hears nothing any more. */
   close(): void;
 }
@@ -24,29 +25,32 @@ export interface WebSocketLike {
   onmessage: unknown;
   onerror: unknown;
   onclose: unknown;
-  send(data: string): void;
+  binaryType?: unknown;
+  send(data: Frame): void;
   close(code?: number, reason?: string): void;
 }
 
-export type WebSocketConstructor = new (endpoint: string) => WebSocketLike;
+export type WebSocketConstructor = new (endpoint: string, subprotocol?: string) => WebSocketLike;
 
 /** A closed socket without a close frame; what browsers report then. */
 const ABNORMAL = 1006;
 
 /** WebSocket, by default the global one. */
-export function webSocketTransport(constructor?: WebSocketConstructor): Transport {
+export function webSocketTransport(constructor?: WebSocketConstructor, subprotocol?: string): Transport {
   return (endpoint, listener) => {
     const Constructor = constructor ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
     if (!Constructor) {
       throw new BobolinkError(
         ErrorCode.disconnected,
-        'there is no global WebSocket here: pass one as the option "websocket", such as that of the package "ws"',
+        'no global WebSocket here: pass one as the option "websocket", such as that of "ws"',
       );
     }
-    const socket = new Constructor(endpoint);
+    const socket = new Constructor(endpoint, subprotocol);
     const ignore = (): void => undefined;
+    socket.binaryType = 'arraybuffer';
     socket.onopen = () => listener.opened();
-    socket.onmessage = ({ data }: { data: unknown }) => listener.received(String(data));
+    socket.onmessage = ({ data }: { data: string | ArrayBuffer }) =>
+      listener.received(typeof data === 'string' ? data : new Uint8Array(data));
     // What follows an error is a close; without a listener some implementations would throw.
     socket.onerror = ignore;
     socket.onclose = ({ code, reason }: { code?: number; reason?: string }) =>

@@ -58,6 +58,8 @@ export interface ConnectResult extends Expiry {
   /** Seconds between pings; absent if there are none. */
   ping?: number;
   pong?: boolean;
+  /** Seconds for which idempotency keys are remembered; absent from servers that know none. */
+  publish_idempotency_ttl?: number;
 }
 
 export interface SubscribeRequest {
@@ -95,7 +97,7 @@ export interface Requests {
   connect: ConnectRequest;
   subscribe: SubscribeRequest;
   unsubscribe: { channel: string };
-  publish: { channel: string; data: unknown };
+  publish: { channel: string; data: unknown; idempotency_key?: string };
   presence: { channel: string };
   presence_stats: { channel: string };
   history: { channel: string; limit?: number; since?: StreamPosition; reverse?: boolean };

@@ -5,8 +5,8 @@ import { act, StrictMode, type ReactNode } from 'react';
 import { createRoot, type Root } from 'react-dom/client';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import { Client } from '../src/index.js';
-import { ClientProvider, useClient, useClientState, usePublications, useSubscription } from '../src/react.js';
+import { BobolinkError, Client, type ClientInfo } from '../src/index.js';
+import { ClientProvider, useClient, useClientState, usePresence, usePublications, useSubscription } from '../src/react.js';
 import { FakeServer } from '../src/testing.js';
 
 let server: FakeServer;
@@ -45,7 +45,7 @@ async function doing(work: () => void): Promise<void> {
   });
 }
 
-function commands(name: 'subscribe' | 'unsubscribe'): number {
+function commands(name: 'subscribe' | 'unsubscribe' | 'presence'): number {
   return server.commands.filter((command) => command[name]).length;
 }
 
@@ -149,5 +149,62 @@ describe('subscriptions', () => {
     await show(<Listener heard={second} />);
     await doing(() => server.publish('a', 1));
     expect([first.mock.calls.length, second.mock.calls.length]).toEqual([0, 1]);
+  });
+});
+
+describe('presence', () => {
+  let other: Client;
+  beforeEach(async () => {
+    await client.connect().ready();
+    other = new Client('ws://fake', { transport: server.transport, token: 'bert', minReconnectDelay: 0, maxReconnectDelay: 0 }).connect();
+  });
+  afterEach(() => doing(() => other.close()));
+
+  function Who({ channel }: { channel: string }): ReactNode {
+    const { present, error } = usePresence(channel);
+    return `${Object.values(present).map(({ user }) => user).sort().join(' ')}${error ? ` ${error.code}` : ''};`;
+  }
+
+  test('tells who is there, who comes and who leaves', async () => {
+    const sub = other.subscription('a').subscribe();
+    await sub.ready();
+    await show(<Who channel="a" />);
+    expect(page.textContent).toBe('anna bert;');
+    await doing(() => sub.unsubscribe());
+    expect(page.textContent).toBe('anna;');
+    await doing(() => sub.subscribe());
+    expect(page.textContent).toBe('anna bert;');
+    expect(commands('presence')).toBe(1);
+  });
+
+  test('is asked for again after a lost connection', async () => {
+    await show(<Who channel="a" />);
+    await doing(() => server.cut());
+    server.mend();
+    await doing(() => other.subscription('a').subscribe());
+    await doing(() => undefined);
+    expect(page.textContent).toBe('anna bert;');
+  });
+
+  test('a move that overtakes the answer counts', async () => {
+    const sub = client.subscription('a', { joinLeave: true }).subscribe();
+    await sub.ready();
+    let answer: (present: Record<string, ClientInfo>) => void = () => undefined;
+    sub.presence = () => new Promise((resolve) => (answer = resolve));
+    await show(<Who channel="a" />);
+    await doing(() => other.subscription('a').subscribe());
+    const gone = { user: 'cleo', client: 'gone' };
+    await doing(() => answer({ [gone.client]: gone }));
+    expect(page.textContent).toBe('bert cleo;');
+  });
+
+  test('why it is not known is told, and another channel begins with nobody', async () => {
+    const sub = client.subscription('b', { joinLeave: true }).subscribe();
+    await sub.ready();
+    sub.presence = () => Promise.reject(new BobolinkError(108, 'not available'));
+    await show(<Who channel="a" />);
+    expect(page.textContent).toBe('anna;');
+    await show(<Who channel="b" />);
+    expect(page.textContent).toBe(' 108;');
   });
 });

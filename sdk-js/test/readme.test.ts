@@ -50,7 +50,7 @@ async function runBlock(code: string): Promise<string> {
 describe('what runs', () => {
   test('there is all of it', () => {
     expect(blocks('js')).toHaveLength(3);
-    expect(blocks('tsx?')).toHaveLength(4);
+    expect(blocks('tsx?')).toHaveLength(8);
   });
 
   test('five minutes', async () => {
@@ -87,7 +87,7 @@ test('what is TypeScript compiles', async () => {
   expect(output.stdout).toBe('');
 });
 
-test.each(['.', '/delta', '/testing', '/react'])('the built entry %s can be required', async (entry) => {
+test.each(['.', '/delta', '/outbox', '/tabs', '/history', '/protobuf', '/testing', '/react'])('the built entry %s can be required', async (entry) => {
   const name = `@bobolink/client${entry.replace('.', '')}`;
   const code = `console.log(Object.keys(require(${JSON.stringify(name)})).join())`;
   const { stdout } = await run(process.execPath, ['-e', code], { cwd: PACKAGE });

@@ -13,6 +13,7 @@ use super::messages::{
     PublishResult, RefreshRequest, RpcRequest, RpcResult, SubscribeRequest, UnsubscribeRequest,
 };
 use super::{Api, ApiError, batch};
+use crate::broker::KeyOwner;
 use crate::channel::{Channel, ChannelRules};
 use crate::config::channel::SubscriptionType;
 use crate::node::{
@@ -32,6 +33,7 @@ impl Api {
             tags: request.tags,
             skip_history: request.skip_history,
             idempotency_key: request.idempotency_key,
+            idempotency_owner: KeyOwner::Api,
             version: request.version,
             version_epoch: request.version_epoch,
             delta: request.delta,
@@ -50,6 +52,7 @@ impl Api {
             tags: request.tags,
             skip_history: request.skip_history,
             idempotency_key: request.idempotency_key,
+            idempotency_owner: KeyOwner::Api,
             version: request.version,
             version_epoch: request.version_epoch,
             delta: request.delta,

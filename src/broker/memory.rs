@@ -1,6 +1,5 @@
 //! The broker of a single node: streams in this process, delivery straight into the hub.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,9 +8,8 @@ use ahash::{HashMap, RandomState};
 use compact_str::CompactString;
 use parking_lot::Mutex;
 
-use super::{
-    BrokerError, History, IDEMPOTENCY_TTL, PublishOptions, Published, Range, Stream, Suppressed,
-};
+use super::answers::{Answers, UserAnswers};
+use super::{BrokerError, History, PublishOptions, Published, Range, Stream, Suppressed};
 use crate::hub::Hub;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::time::{Clock, random_letters};
@@ -27,6 +25,9 @@ const STRIPES_PER_SWEEP: usize = STRIPES / 16;
 /// nobody has.
 const EPOCH_LETTERS: usize = 8;
 
+/// Idempotency keys of clients, if nothing else is said: some 200 MB when all are used.
+pub const USER_KEYS: usize = 1_000_000;
+
 /// See the [module](self).
 pub struct MemoryBroker {
     hub: Arc<Hub>,
@@ -34,10 +35,8 @@ pub struct MemoryBroker {
     hasher: RandomState,
     stripes: Box<[Mutex<Stripe>]>,
     next_sweep: AtomicUsize,
+    user_answers: UserAnswers,
 }
-
-/// Channel and idempotency key.
-type AnswerKey = (Box<str>, Box<str>);
 
 struct Stripe {
     /// The epoch of every channel here that has no stream: so a channel that was only ever read
@@ -45,14 +44,11 @@ struct Stripe {
     /// lest the channel begins again at offset 1 in an epoch that it had before.
     untouched: CompactString,
     streams: HashMap<Box<str>, Stream>,
-    /// Answers to publishes with an idempotency key, by channel and key.
-    answers: HashMap<AnswerKey, Published>,
-    /// The keys of `answers`, oldest first.
-    answered: VecDeque<(Instant, AnswerKey)>,
+    answers: Answers,
 }
 
 impl MemoryBroker {
-    /// A broker that delivers to `hub`.
+    /// A broker that delivers to `hub` and remembers [`USER_KEYS`] idempotency keys of clients.
     pub fn new(hub: Arc<Hub>, clock: Clock) -> Self {
         Self {
             hub,
@@ -60,7 +56,13 @@ impl MemoryBroker {
             hasher: RandomState::new(),
             stripes: (0..STRIPES).map(|_| Mutex::new(Stripe::new())).collect(),
             next_sweep: AtomicUsize::new(0),
+            user_answers: UserAnswers::new(USER_KEYS),
         }
+    }
+
+    /// The same broker, with another bound of the idempotency keys of clients that it remembers.
+    pub fn with_user_keys(self, limit: usize) -> Self {
+        Self { user_answers: UserAnswers::new(limit), ..self }
     }
 
     pub(super) fn publish(
@@ -73,10 +75,8 @@ impl MemoryBroker {
         let now_ms = self.clock.unix_millis();
         publication.time = now_ms;
         let mut stripe = self.stripe(channel).lock();
-        stripe.forget_answers(now);
-        let key = (!options.idempotency_key.is_empty())
-            .then(|| (Box::from(channel), Box::from(options.idempotency_key.as_str())));
-        if let Some(answer) = key.as_ref().and_then(|key| stripe.answers.get(key)) {
+        stripe.answers.expire(now, &self.user_answers);
+        if let Some(answer) = stripe.answers.find(channel, options) {
             return Published { suppressed: Some(Suppressed::Idempotency), ..answer.clone() };
         }
         let published = match &options.history {
@@ -101,10 +101,7 @@ impl MemoryBroker {
                 Published { offset: publication.offset, epoch, suppressed: None }
             }
         };
-        if let Some(key) = key {
-            stripe.answered.push_back((now + IDEMPOTENCY_TTL, key.clone()));
-            stripe.answers.insert(key, published.clone());
-        }
+        stripe.answers.keep(channel, options, &published, now, &self.user_answers);
         published
     }
 
@@ -144,7 +141,7 @@ impl MemoryBroker {
         for index in first..first + STRIPES_PER_SWEEP {
             let mut stripe = self.stripes[index % STRIPES].lock();
             stripe.drop_expired(now);
-            stripe.forget_answers(now);
+            stripe.answers.expire(now, &self.user_answers);
         }
     }
 
@@ -158,8 +155,7 @@ impl Stripe {
         Self {
             untouched: random_letters(EPOCH_LETTERS),
             streams: HashMap::default(),
-            answers: HashMap::default(),
-            answered: VecDeque::new(),
+            answers: Answers::default(),
         }
     }
 
@@ -189,14 +185,6 @@ impl Stripe {
         self.untouched = random_letters(EPOCH_LETTERS);
         if self.streams.capacity() > 64 && self.streams.len() < self.streams.capacity() / 4 {
             self.streams.shrink_to(self.streams.len() * 2);
-        }
-    }
-
-    fn forget_answers(&mut self, now: Instant) {
-        while self.answered.front().is_some_and(|(expires, _)| *expires <= now) {
-            if let Some((_, key)) = self.answered.pop_front() {
-                self.answers.remove(&key);
-            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! An enum rather than a trait: the set of brokers is closed, go-to-definition lands on code, and
 //! the memory broker is the test double of the others.
 
+mod answers;
 mod control;
 mod memory;
 mod redis;
@@ -38,8 +39,9 @@ pub enum Broker {
 pub struct PublishOptions {
     /// Append to the channel's stream; without it the publication is only delivered, with offset 0.
     pub history: Option<HistoryOptions>,
-    /// A repeat with the same key within [`IDEMPOTENCY_TTL`] publishes nothing and answers the same.
+    /// A repeat with the same key of the same owner publishes nothing and answers the same.
     pub idempotency_key: String,
+    pub idempotency_owner: KeyOwner,
     /// If above zero, dropped unless higher than the version that the stream saw last.
     pub version: u64,
     /// The version counts only within this; empty compares with any.
@@ -59,8 +61,37 @@ pub struct HistoryOptions {
     pub meta_ttl: Duration,
 }
 
-/// How long the answer to a publish with an idempotency key is remembered: Centrifugo's value.
+/// How long the answer to a publish with an idempotency key of the server API is remembered:
+/// Centrifugo's value.
 pub const IDEMPOTENCY_TTL: Duration = Duration::from_secs(300);
+
+/// Whose idempotency key it is. Equal keys of different owners have nothing to do with each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeyOwner {
+    /// The server API; remembered for [`IDEMPOTENCY_TTL`].
+    #[default]
+    Api,
+    /// A user with a name, whose client published.
+    User { id: String, ttl: Duration },
+}
+
+impl KeyOwner {
+    /// How long the answer is remembered.
+    pub fn ttl(&self) -> Duration {
+        match self {
+            Self::Api => IDEMPOTENCY_TTL,
+            Self::User { ttl, .. } => *ttl,
+        }
+    }
+
+    /// The user, or nothing for the server API.
+    pub fn user(&self) -> &str {
+        match self {
+            Self::Api => "",
+            Self::User { id, .. } => id,
+        }
+    }
+}
 
 /// Where a publication came to stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -48,6 +48,11 @@ section! {
         pub channel_position_check_delay: Duration = Duration::from_secs(40),
         /// Publications may arrive this late; 0 for no limit.
         pub channel_position_max_time_lag: Duration,
+        /// A client's publish with an idempotency key is answered once for this long; 0 to ignore keys.
+        /// Not of Centrifugo.
+        pub publish_idempotency_ttl: Duration = Duration::from_secs(24 * 60 * 60),
+        /// Keys of clients that the memory engine remembers; beyond, the oldest go. Not of Centrifugo.
+        pub publish_idempotency_keys: u32 = 1_000_000,
         /// Connections of this node; 0 for no limit.
         pub connection_limit: u32,
         /// Connections of one user on this node; 0 for no limit.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Error, Node};
-use crate::broker::{BrokerError, HistoryOptions, PublishOptions, Published, Suppressed};
+use crate::broker::{BrokerError, HistoryOptions, KeyOwner, PublishOptions, Published, Suppressed};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::telemetry::metrics::labels::{MessageType, SuppressReason};
@@ -28,6 +28,7 @@ pub struct Publish {
     pub skip_history: bool,
     /// See [`PublishOptions::idempotency_key`].
     pub idempotency_key: String,
+    pub idempotency_owner: KeyOwner,
     /// See [`PublishOptions::version`].
     pub version: u64,
     pub version_epoch: String,
@@ -65,6 +66,7 @@ impl Node {
                 meta_ttl: rules.history_meta_ttl,
             }),
             idempotency_key: publish.idempotency_key,
+            idempotency_owner: publish.idempotency_owner,
             version: publish.version,
             version_epoch: publish.version_epoch,
             delta: publish.delta || rules.options.delta_publish,

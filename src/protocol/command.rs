@@ -250,7 +250,7 @@ pub struct UnsubscribeRequest {
     pub channel: String,
 }
 
-/// Publishes into a channel.
+/// Publishes into a channel. What Centrifugo does not know is numbered from 1000 on.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PublishRequest {
@@ -270,6 +270,10 @@ pub struct PublishRequest {
     #[prost(bool, tag = "5")]
     #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
     pub removed: bool,
+    /// A repeat with the same key of the same user in the same channel publishes nothing.
+    #[prost(string, tag = "1000")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "nullable")]
+    pub idempotency_key: String,
 }
 
 /// Asks who is in a channel.

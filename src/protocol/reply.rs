@@ -286,6 +286,11 @@ pub struct ConnectResult {
     #[prost(message, optional, tag = "13")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dict: Option<Dictionary>,
+    /// Seconds for which a repeat of an idempotency key in `publish` is known as such; 0, as from
+    /// servers that know no such keys, for not at all.
+    #[prost(uint32, tag = "1000")]
+    #[serde(skip_serializing_if = "is_default", deserialize_with = "nullable")]
+    pub publish_idempotency_ttl: u32,
 }
 
 /// A preset dictionary for compressed frames.

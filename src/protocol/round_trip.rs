@@ -46,7 +46,7 @@ sample! {
         delta, tf, flag, kind, phase, cursor, limit, asc
     }
     UnsubscribeRequest { channel }
-    PublishRequest { channel, data, kind, key, removed }
+    PublishRequest { channel, data, kind, key, removed, idempotency_key }
     PresenceRequest { channel }
     PresenceStatsRequest { channel }
     HistoryRequest { channel, limit, since, reverse }
@@ -75,7 +75,8 @@ sample! {
     Disconnect { code, reason, reconnect }
     Refresh { expires, ttl }
     ConnectResult {
-        client, version, expires, ttl, data, subs, ping, pong, session, node, time, flag, dict
+        client, version, expires, ttl, data, subs, ping, pong, session, node, time, flag, dict,
+        publish_idempotency_ttl
     }
     Dictionary { id, data, data_b64 }
     SubscribeResult {

@@ -45,6 +45,14 @@ impl Keys {
         name
     }
 
+    /// Ours: the answer to a publish with an idempotency key of a user. Lengths keep the parts apart,
+    /// whatever dots they have in them.
+    pub fn user_result(&self, channel: &str, user: &str, key: &str) -> CompactString {
+        let lengths = format_compact!("bobolink.result.{}.{}", channel.len(), user.len());
+        let name = self.of_channel(&lengths, channel);
+        format_compact!("{name}.{user}.{key}")
+    }
+
     /// Ours: the first identity that was seen of the master, for streams that have none yet.
     pub fn first_identity(&self) -> CompactString {
         format_compact!("{}.bobolink.identity", self.prefix)
@@ -132,6 +140,9 @@ mod tests {
         assert_eq!(keys.stream("a:b"), "p.stream.a:b");
         assert_eq!(keys.stream_meta("a:b"), "p.stream.meta.a:b");
         assert_eq!(keys.result("a", "k"), "p.result.a.k");
+        assert_eq!(keys.user_result("a.b", "u", "k"), "p.bobolink.result.3.1.a.b.u.k");
+        assert_ne!(keys.user_result("a.b", "c", "k"), keys.user_result("a", "b.c", "k"));
+        assert_ne!(keys.user_result("a", "b.c", "k"), keys.user_result("a", "b", "c.k"));
         assert_eq!(keys.presence_data("a"), "p.presence.data.a");
         assert_eq!(keys.presence_expire("a"), "p.presence.expire.a");
         assert_eq!(keys.presence_user_expire("a"), "p.presence.user.expire.a");

@@ -21,7 +21,9 @@ use crate::time::Clock;
 
 /// The backends of one node.
 pub enum Engine {
-    Memory,
+    Memory {
+        user_keys: usize,
+    },
     Redis {
         redis: Arc<Redis>,
         broker: Arc<RedisBroker>,
@@ -45,7 +47,8 @@ impl Engine {
         metrics: &Arc<Metrics>,
     ) -> Result<(Self, Peers, Option<ControlOutlet>), OptionsError> {
         if config.engine.r#type == EngineType::Memory {
-            return Ok((Self::Memory, Peers::none(), None));
+            let user_keys = config.client.publish_idempotency_keys as usize;
+            return Ok((Self::Memory { user_keys }, Peers::none(), None));
         }
         let id = Uuid::new_v4();
         let uid = id.to_string();
@@ -72,14 +75,17 @@ impl Engine {
 
     pub fn broker(&self, hub: &Arc<Hub>, clock: &Clock) -> Broker {
         match self {
-            Self::Memory => Broker::Memory(MemoryBroker::new(Arc::clone(hub), clock.clone())),
+            Self::Memory { user_keys } => {
+                let broker = MemoryBroker::new(Arc::clone(hub), clock.clone());
+                Broker::Memory(broker.with_user_keys(*user_keys))
+            }
             Self::Redis { broker, .. } => Broker::Redis(Arc::clone(broker)),
         }
     }
 
     pub fn presence(&self) -> Presence {
         match self {
-            Self::Memory => Presence::Memory(MemoryPresence::default()),
+            Self::Memory { .. } => Presence::Memory(MemoryPresence::default()),
             Self::Redis { presence, .. } => Presence::Redis(Arc::clone(presence)),
         }
     }
@@ -95,7 +101,7 @@ impl Engine {
 
     /// Whether it needs nothing that could be away.
     pub fn is_here(&self) -> bool {
-        matches!(self, Self::Memory)
+        matches!(self, Self::Memory { .. })
     }
 
     /// Waits until everything it needs was there.

@@ -240,6 +240,12 @@ impl Session {
         Actor { user: self.connection.user(), subscribed, insecure: self.node.client.insecure }
     }
 
+    /// How long the idempotency keys of this connection's publishes are remembered, if at all.
+    fn idempotency_ttl(&self) -> Option<Duration> {
+        let ttl = self.node.client.publish_idempotency_ttl;
+        (!ttl.is_zero() && !self.connection.user().is_empty()).then_some(ttl)
+    }
+
     /// The connection as the permission rules of `channel` see it.
     fn actor_in(&self, channel: &str) -> Actor<'_> {
         self.actor(self.infos(channel).1.is_some())

@@ -3,16 +3,23 @@
  * what is to be done out. `Client` does it and feeds back what comes of it.
  */
 
-import { closing, INVALID_TOKEN, Reason, STATE_INVALIDATED } from '../codes.js';
+import { closing, INVALID_TOKEN, Reason, reasonOf, STATE_INVALIDATED } from '../codes.js';
 import { BobolinkError, ErrorCode, isRetryable } from '../errors.js';
-import { backoff, exactly, REFRESH_RETRY, type Delay } from '../timers.js';
+import { backoff, exactly, expiry, REFRESH_RETRY, type Delay } from '../timers.js';
 import type { ConnectResult, Expiry } from '../wire.js';
 
 /** What an application sees of a connection. */
 export type ClientState =
   | { readonly name: 'disconnected'; readonly code: number; readonly reason: string; readonly error?: BobolinkError }
   | { readonly name: 'connecting'; readonly code: number; readonly reason: string }
-  | { readonly name: 'connected'; readonly client: string; readonly version?: string; readonly data?: unknown }
+  | {
+      readonly name: 'connected';
+      readonly client: string;
+      readonly version?: string;
+      readonly data?: unknown;
+      /** Seconds for which the server remembers idempotency keys of `publish`; absent if it knows none. */
+      readonly idempotencyTtl?: number;
+    }
   | { readonly name: 'closed' };
 
 /** What a connecting client waits for, in order; `backoff` and `network` come after a failure. */
@@ -21,7 +28,7 @@ export type ConnectingStep = 'credentials' | 'socket' | 'welcome' | 'backoff' | 
 type Phase =
   | Exclude<ClientState, { name: 'connecting' | 'connected' }>
   | { name: 'connecting'; code: number; reason: string; step: ConnectingStep }
-  | { name: 'connected'; client: string; version?: string; data?: unknown; silence: number };
+  | (Extract<ClientState, { name: 'connected' }> & { silence: number });
 
 export interface ConnectionSettings {
   /** Whether a token can be asked for. */
@@ -110,8 +117,10 @@ export function clientState(phase: Phase): ClientState {
   switch (phase.name) {
     case 'connecting':
       return { name: phase.name, code: phase.code, reason: phase.reason };
-    case 'connected':
-      return { name: phase.name, client: phase.client, version: phase.version, data: phase.data };
+    case 'connected': {
+      const { client, version, data, idempotencyTtl } = phase;
+      return { name: phase.name, client, version, data, idempotencyTtl };
+    }
     default:
       return phase;
   }
@@ -191,11 +200,11 @@ function whenFailed(connection: Connection, step: ConnectingStep | undefined, er
 }
 
 function whenWelcomed(connection: Connection, result: ConnectResult): Step {
-  const { client, version, data, ping = 0 } = result;
+  const { client, version, data, ping = 0, publish_idempotency_ttl: idempotencyTtl } = result;
   const silence = ping && ping * 1000 + connection.settings.maxServerPingDelay;
   const [next, effects] = enter(
     { ...connection, attempt: 0 },
-    { name: 'connected', client, version, data, silence },
+    { name: 'connected', client, version, data, idempotencyTtl, silence },
   );
   return [next, [...effects, ...expiry(next, result), ...whenSilent(next, 0)[1]]];
 }
@@ -272,16 +281,6 @@ function enter(connection: Connection, phase: Phase): Step {
   return [{ ...connection, phase }, effects];
 }
 
-function expiry({ settings }: Connection, { expires, ttl = 0 }: Expiry): ConnectionEffect[] {
-  return expires && settings.renewable
-    ? [{ do: 'timer', name: 'refresh', delay: exactly(ttl * 1000) }]
-    : [{ do: 'stopTimer', name: 'refresh' }];
-}
-
 function isWaiting(phase: Phase): phase is Extract<Phase, { name: 'connecting' }> {
   return phase.name === 'connecting' && (phase.step === 'backoff' || phase.step === 'network');
-}
-
-function reasonOf(error: BobolinkError): Why {
-  return error.code === ErrorCode.unauthorized ? Reason.unauthorized : { code: error.code, reason: error.message };
 }

@@ -3,27 +3,17 @@
  * what it says and feeds back what comes of it.
  */
 
-import { Reason, resubscribes, SUBSCRIPTION_EXPIRED, SUBSCRIPTION_INVALIDATED } from '../codes.js';
+import { Reason, reasonOf, resubscribes, SUBSCRIPTION_EXPIRED, SUBSCRIPTION_INVALIDATED } from '../codes.js';
 import { BobolinkError, ErrorCode, isRetryable } from '../errors.js';
-import { backoff, exactly, REFRESH_RETRY, type Delay } from '../timers.js';
+import { standingOf, type Standing } from '../publication.js';
+import { backoff, expiry, REFRESH_RETRY, type Delay } from '../timers.js';
 import type { Expiry, StreamPosition, SubscribeResult, WirePublication } from '../wire.js';
 
 /** What an application sees of a subscription. */
 export type SubscriptionState =
   | { readonly name: 'unsubscribed'; readonly code: number; readonly reason: string; readonly error?: BobolinkError }
   | { readonly name: 'subscribing'; readonly code: number; readonly reason: string }
-  | {
-      readonly name: 'subscribed';
-      /** Whether the subscription asked for what it had missed. */
-      readonly wasRecovering: boolean;
-      /** Whether it got all of it. If not, load the state anew. */
-      readonly recovered: boolean;
-      readonly recoverable: boolean;
-      readonly positioned: boolean;
-      /** Where the stream stood when the server subscribed. */
-      readonly position?: StreamPosition;
-      readonly data?: unknown;
-    }
+  | ({ readonly name: 'subscribed' } & Standing)
   | { readonly name: 'closed' };
 
 /** What a subscribing one waits for; `backoff` comes after a failure. */
@@ -218,20 +208,11 @@ function whenFailed(membership: Membership, step: SubscribingStep | undefined, e
 }
 
 function whenReplied(membership: Membership, result: SubscribeResult): Step {
-  const { recoverable = false, positioned = false, recovered = false, was_recovering = false } = result;
-  const tracked = recoverable || positioned;
-  const position = tracked ? { offset: result.offset ?? 0, epoch: result.epoch ?? '' } : undefined;
+  const standing = standingOf(result);
+  const { position, recoverable } = standing;
   const [next, effects] = enter(
     { ...membership, attempt: 0, position, recoverable },
-    {
-      name: 'subscribed',
-      wasRecovering: was_recovering,
-      recovered,
-      recoverable,
-      positioned: tracked,
-      position,
-      data: result.data,
-    },
+    { name: 'subscribed', ...standing },
   );
   const publications = result.publications ?? [];
   return [
@@ -314,14 +295,4 @@ function advance(membership: Membership, offset: number): Membership {
 function forget(membership: Membership): Membership {
   const token = membership.settings.renewable ? '' : membership.token;
   return { ...membership, token, position: undefined, recoverable: false };
-}
-
-function expiry({ settings }: Membership, { expires, ttl = 0 }: Expiry): SubscriptionEffect[] {
-  return expires && settings.renewable
-    ? [{ do: 'timer', name: 'refresh', delay: exactly(ttl * 1000) }]
-    : [{ do: 'stopTimer', name: 'refresh' }];
-}
-
-function reasonOf(error: BobolinkError): Why {
-  return error.code === ErrorCode.unauthorized ? Reason.unauthorized : { code: error.code, reason: error.message };
 }

@@ -3,4 +3,4 @@
 import { startFake } from '../support/server.js';
 import { scenarios } from './scenarios.js';
 
-scenarios('FakeServer', startFake);
+scenarios('FakeServer', () => startFake());

@@ -21,11 +21,11 @@ export class Seen<T> {
   }
 
   /** Resolves with the items once there are so many. */
-  count(count: number): Promise<T[]> {
+  count(count: number, patience = PATIENCE): Promise<T[]> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
         () => reject(new Error(`waited in vain for ${count} of ${this.what}, saw ${JSON.stringify(this.items)}`)),
-        PATIENCE,
+        patience,
       );
       const check = (): void => {
         if (this.items.length >= count) {

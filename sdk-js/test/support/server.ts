@@ -14,8 +14,12 @@ export interface Way {
 }
 
 export interface Server {
+  /** Of the gateway on this machine; 0 for the fake one. */
+  port: number;
   /** Closes the clients made here by itself after the test. */
   way(): Promise<Way>;
+  /** The data of everything in a channel's stream. */
+  history(channel: string): Promise<unknown[]>;
   publish(channel: string, data: unknown, tags?: Record<string, string>): Promise<void>;
   /** Closes the connections of a user. */
   disconnect(user: string, code: number): Promise<void>;
@@ -38,6 +42,15 @@ interface TokenClaims {
 
 /** Soon, but spread, so that what depends on order would show. */
 const IMPATIENT: ClientOptions = { minReconnectDelay: 20, maxReconnectDelay: 200 };
+
+/** Makes clients; those that it needs besides are closed when `add` says so. */
+export type Make = (endpoint: string, options: ClientOptions, add: (client: Client) => void) => Client;
+
+const plain: Make = (endpoint, options) => new Client(endpoint, options);
+
+export function impatientClient(endpoint: string, options?: ClientOptions): Client {
+  return new Client(endpoint, { ...IMPATIENT, websocket: WebSocket as unknown as WebSocketConstructor, ...options });
+}
 
 interface SpawnedGateway {
   port: number;
@@ -70,11 +83,11 @@ async function support(): Promise<Support> {
   return Object.assign({}, ...modules) as Support;
 }
 
-/** A WebSocket whose frames can be waited for, by a piece of their text. */
+/** A WebSocket whose frames can be waited for; in those of bytes each byte counts as a character. */
 export function watchedSocket(): {
   websocket: WebSocketConstructor;
-  sent: (text: string) => Seen<string>;
-  received: (text: string) => Seen<string>;
+  sent: (text: RegExp) => Seen<string>;
+  received: (text: RegExp) => Seen<string>;
 } {
   const frames: [direction: string, frame: string][] = [];
   const watchers = new Set<(direction: string, frame: string) => void>();
@@ -83,20 +96,20 @@ export function watchedSocket(): {
     watchers.forEach((watcher) => watcher(direction, frame));
   };
   class Watched extends WebSocket {
-    constructor(endpoint: string) {
-      super(endpoint);
-      this.on('message', (frame: Buffer) => saw('received', frame.toString()));
+    constructor(endpoint: string, subprotocol?: string) {
+      super(endpoint, subprotocol);
+      this.on('message', (frame: Buffer | ArrayBuffer) => saw('received', Buffer.from(frame as Buffer).toString('latin1')));
     }
 
-    override send(frame: string): void {
-      saw('sent', frame);
+    override send(frame: string | Uint8Array): void {
+      saw('sent', Buffer.from(frame as Uint8Array).toString('latin1'));
       super.send(frame);
     }
   }
-  const record = (wanted: string) => (text: string): Seen<string> =>
-    new Seen(`frames ${wanted} with ${text}`, (add) => {
+  const record = (wanted: string) => (text: RegExp): Seen<string> =>
+    new Seen(`frames ${wanted} with ${text.source}`, (add) => {
       const watcher = (direction: string, frame: string): void => {
-        if (direction === wanted && frame.includes(text)) add(frame);
+        if (direction === wanted && text.test(frame)) add(frame);
       };
       frames.forEach(([direction, frame]) => watcher(direction, frame));
       watchers.add(watcher);
@@ -109,25 +122,33 @@ export function watchedSocket(): {
   };
 }
 
-export async function startGateway(client: object = {}): Promise<Server> {
+export async function startGateway(client: object = {}, make = plain): Promise<Server> {
   const { Gateway, Line, connectionToken, subscriptionToken } = await support();
   const gateway = await Gateway.start({ client });
   const lines: CuttableLine[] = [];
   const clients: Client[] = [];
   return {
+    port: gateway.port,
     async way() {
       const line = await Line.to(gateway.port);
       lines.push(line);
       return {
         client(options) {
           const websocket = WebSocket as unknown as WebSocketConstructor;
-          const client = new Client(line.endpoint, { ...IMPATIENT, websocket, ...options });
-          clients.push(client);
+          const add = (client: Client): void => void clients.push(client);
+          const client = make(line.endpoint, { ...IMPATIENT, websocket, ...options }, add);
+          add(client);
           return client;
         },
         cut: () => line.cut(),
         mend: () => line.mend(),
       };
+    },
+    async history(channel) {
+      const { publications } = (await gateway.api('history', { channel, limit: -1 })) as {
+        publications: { data: unknown }[];
+      };
+      return publications.map(({ data }) => data);
     },
     async publish(channel, data, tags) {
       await gateway.publish(channel, data, { tags });
@@ -149,21 +170,24 @@ export async function startGateway(client: object = {}): Promise<Server> {
   };
 }
 
-export function startFake(): Promise<Server> {
+export function startFake(make = plain): Promise<Server> {
   const server = new FakeServer();
   const clients: Client[] = [];
   const done = (): Promise<void> => Promise.resolve();
   return Promise.resolve({
+    port: 0,
     way: () =>
       Promise.resolve({
         client(options) {
-          const client = new Client('ws://fake', { ...IMPATIENT, transport: server.transport, ...options });
-          clients.push(client);
+          const add = (client: Client): void => void clients.push(client);
+          const client = make('ws://fake', { ...IMPATIENT, transport: server.transport, ...options }, add);
+          add(client);
           return client;
         },
         cut: () => server.cut(),
         mend: () => server.mend(),
       }),
+    history: (channel) => Promise.resolve(server.history(channel).map(({ data }) => data)),
     publish(channel, data, tags) {
       server.publish(channel, data, { tags });
       return done();

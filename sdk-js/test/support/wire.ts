@@ -64,7 +64,7 @@ export class Stage {
         const line = new Line(listener);
         this.lines.push(line);
         return {
-          send: (frame) => void line.frames.push(frame),
+          send: (frame) => void line.frames.push(frame as string),
           close: () => {
             line.closed = true;
           },

@@ -15,6 +15,7 @@ mod receive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use compact_str::CompactString;
 use prost::Message;
 
 pub use self::control::{ControlNames, RedisControl};
@@ -24,10 +25,10 @@ use self::envelope::Incoming;
 use self::flights::Flights;
 use self::history::Question;
 use super::{
-    BrokerError, History, HistoryOptions, IDEMPOTENCY_TTL, PublishOptions, Published, Suppressed,
+    BrokerError, History, HistoryOptions, KeyOwner, PublishOptions, Published, Suppressed,
 };
 use crate::protocol::publication::{ClientInfo, Publication};
-use crate::redis::{CallError, Command, Durability, Redis, Route, Script, Value};
+use crate::redis::{CallError, Command, Durability, Keys, Redis, Route, Script, Value};
 use crate::time::{Clock, random_letters};
 
 /// Letters of an epoch: Centrifugo's number.
@@ -111,7 +112,7 @@ impl RedisBroker {
             let (keys, identity) = (route.keys(), route.identity());
             let mut command = command.arg(keys.stream(channel)).arg(keys.stream_meta(channel));
             if has_key {
-                command = command.arg(keys.result(channel, &options.idempotency_key));
+                command = command.arg(result_key(keys, channel, options));
             }
             command
                 .arg(encoded)
@@ -120,7 +121,7 @@ impl RedisBroker {
                 .arg(keys.messages(channel))
                 .number(history.meta_ttl.as_secs())
                 .arg(&epoch)
-                .number(IDEMPOTENCY_TTL.as_secs())
+                .number(result_ttl(options))
                 .arg(flag(options.delta))
                 .number(options.version)
                 .arg(&options.version_epoch)
@@ -140,10 +141,10 @@ impl RedisBroker {
         let fill = |route: &Route, command: Command| {
             let keys = route.keys();
             command
-                .arg(keys.result(channel, &options.idempotency_key))
+                .arg(result_key(keys, channel, options))
                 .arg(encoded)
                 .arg(keys.messages(channel))
-                .number(IDEMPOTENCY_TTL.as_secs())
+                .number(result_ttl(options))
         };
         self.run_publish(channel, (Script::PublishOnce, 1), fill).await
     }
@@ -205,6 +206,20 @@ fn published(answer: &Value) -> Option<Published> {
         _ => None,
     };
     Some(Published { offset: offset.number()?, epoch: epoch.str()?.into(), suppressed })
+}
+
+/// Where the answer to a publish is kept for a repeat.
+fn result_key(keys: &Keys, channel: &str, options: &PublishOptions) -> CompactString {
+    let key = &options.idempotency_key;
+    match &options.idempotency_owner {
+        KeyOwner::Api => keys.result(channel, key),
+        KeyOwner::User { id, .. } => keys.user_result(channel, id, key),
+    }
+}
+
+/// Seconds, at least one: Redis would delete at once what is to live for none.
+fn result_ttl(options: &PublishOptions) -> u64 {
+    options.idempotency_owner.ttl().as_secs().max(1)
 }
 
 fn flag(on: bool) -> &'static [u8] {

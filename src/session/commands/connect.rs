@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -261,6 +262,12 @@ fn result(session: &Session, subs: Vec<ServerSideSub>, ttl: Option<u32>) -> Conn
         ping: if pings { client.ping_interval.as_secs().max(1) as u32 } else { 0 },
         pong: pings && !client.pong_timeout.is_zero(),
         time: if client.connect_include_server_time { session.node.clock.unix_millis() } else { 0 },
+        publish_idempotency_ttl: session.idempotency_ttl().map_or(0, seconds),
         ..ConnectResult::default()
     }
+}
+
+/// At least one: 0 would say that there are no keys.
+fn seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs().max(1)).unwrap_or(u32::MAX)
 }

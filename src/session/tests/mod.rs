@@ -8,6 +8,7 @@
 mod client;
 mod deltas;
 mod no_loss;
+mod publishing;
 mod racing;
 mod recovering;
 mod sizes;

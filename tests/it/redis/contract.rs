@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bobolink::broker::{
-    Broker, BrokerError, HistoryOptions, MemoryBroker, PublishOptions, Published, Range, Receiver,
-    RedisBroker, Suppressed,
+    Broker, BrokerError, HistoryOptions, KeyOwner, MemoryBroker, PublishOptions, Published, Range,
+    Receiver, RedisBroker, Suppressed,
 };
 use bobolink::channel::Channel;
 use bobolink::config;
@@ -304,6 +304,43 @@ async fn removed_history_leaves_epoch_and_offset(backend: Backend) {
     assert_eq!(backend.history("a", Range::default()).await, [(2, "2".to_owned())]);
 }
 
+async fn idempotency_keys_of_users_and_of_the_api_never_meet(backend: Backend) {
+    let subscriber = backend.subscriber("a").await;
+    let ttl = Duration::from_secs(60);
+    let user = |id: &str| KeyOwner::User { id: id.into(), ttl };
+    for options in [keeping(30), PublishOptions::default()] {
+        let idempotency_key = format!("key-{}", options.history.is_some());
+        for idempotency_owner in [KeyOwner::Api, user("ada"), user("bob"), user("ada.a")] {
+            let data = format!("{idempotency_owner:?}");
+            let idempotency_key = idempotency_key.clone();
+            let options = PublishOptions { idempotency_key, idempotency_owner, ..options.clone() };
+            let first = backend.publish("a", &data, &options).await;
+            let again = backend.publish("a", "never", &options).await;
+            assert_eq!(first.suppressed, None, "{data}");
+            assert_eq!(again.suppressed, Some(Suppressed::Idempotency), "{data}");
+            assert_eq!((again.offset, &again.epoch), (first.offset, &first.epoch));
+        }
+    }
+    assert!(!subscriber.publications(8).await.contains(&"never".to_owned()));
+}
+
+async fn a_users_key_is_forgotten_after_its_time(backend: Backend) {
+    let owner = |seconds| KeyOwner::User { id: "ada".into(), ttl: Duration::from_secs(seconds) };
+    let with = |seconds| PublishOptions {
+        idempotency_key: format!("for {seconds} s"),
+        idempotency_owner: owner(seconds),
+        ..keeping(1_000)
+    };
+    backend.publish("b", "long", &with(600)).await;
+    backend.publish("a", "short", &with(1)).await;
+    eventually("the short one is forgotten", SOON, async || {
+        backend.publish("a", "again", &with(1)).await.suppressed.is_none()
+    })
+    .await;
+    let long = backend.publish("b", "again", &with(600)).await;
+    assert_eq!(long.suppressed, Some(Suppressed::Idempotency));
+}
+
 async fn a_repeated_idempotency_key_publishes_nothing(backend: Backend) {
     let subscriber = backend.subscriber("a").await;
     for options in [keeping(3), PublishOptions::default()] {
@@ -438,6 +475,8 @@ contract!(
     another_epoch_is_refused,
     removed_history_leaves_epoch_and_offset,
     a_repeated_idempotency_key_publishes_nothing,
+    idempotency_keys_of_users_and_of_the_api_never_meet,
+    a_users_key_is_forgotten_after_its_time,
     a_stale_version_is_dropped_within_its_epoch,
     patches_go_to_those_who_hold_the_base,
     tags_and_info_travel_along,
