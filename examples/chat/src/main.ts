@@ -38,12 +38,6 @@ byId('skip', HTMLAnchorElement).addEventListener('click', (event) => {
 window.addEventListener('hashchange', () => openFromAddress());
 WIDE.addEventListener('change', () => openFromAddress());
 document.addEventListener('visibilitychange', draw);
-window.addEventListener('beforeunload', (event) => {
-  // What waits in the outbox would be gone; the browser asks whether that is meant.
-  if (session?.outbox.waiting) {
-    event.preventDefault();
-  }
-});
 login.begin();
 
 function enter(user: string): void {

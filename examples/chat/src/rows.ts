@@ -1,6 +1,6 @@
 /** What a conversation looks like, as a list: days, bubbles, and the truth about what is missing. */
 
-import type { Outgoing } from './outbox.js';
+import type { Outgoing } from './outgoing.js';
 import type { Entry, Timeline } from './timeline.js';
 
 export type Row = NoteRow | MessageRow;

@@ -1,9 +1,11 @@
-/** One person's connection, and what goes through it: the rooms and the outbox. */
+/** One person's connection, which their tabs share, and what goes through it: rooms and messages. */
 
-import { Client, UnauthorizedError, type ClientState, type Network, type NetworkEvent } from '@bobolink/client';
+import { UnauthorizedError, type Client, type ClientState } from '@bobolink/client';
+import { sharedClient } from '@bobolink/client/tabs';
 
 import { readTyping, roomChannel, typingChannel, type Channels, type Message } from './message.js';
-import { Outbox } from './outbox.js';
+import { NetworkSwitch } from './network.js';
+import { OutgoingMessages } from './outgoing.js';
 import { Room } from './room.js';
 import { Typing } from './typing.js';
 
@@ -15,9 +17,9 @@ export interface SessionEvents {
 
 export class Session {
   readonly rooms = new Map<string, Room>();
-  readonly outbox: Outbox;
+  readonly outgoing: OutgoingMessages;
   readonly #client: Client<Channels>;
-  readonly #switch = new NetworkSwitch();
+  readonly #network: NetworkSwitch;
   #typing: { room: string; typing: Typing } | undefined;
 
   constructor(
@@ -26,20 +28,18 @@ export class Session {
   ) {
     const endpoint = new URL('/connection/websocket', location.href);
     endpoint.protocol = endpoint.protocol.replace('http', 'ws');
-    this.#client = new Client<Channels>(endpoint.href, {
-      name: 'chat',
+    this.#network = new NetworkSwitch(() => events.connection());
+    this.#client = sharedClient<Channels>(endpoint.href, {
+      // Tabs with this name share the connection; those of another user have one of their own.
+      name: `chat of ${user}`,
       getToken: () => tokenOf(user),
-      network: this.#switch.listen,
+      network: this.#network.listen,
       maxReconnectDelay: 5_000,
     });
-    this.outbox = new Outbox(
-      (channel, message) => this.#client.publish(channel as `dev-chat:${string}`, message),
-      (channel) => this.#outboxChanged(channel),
+    this.outgoing = new OutgoingMessages(this.#client, { name: `bobolink-chat of ${user}` }, (channel) =>
+      this.#outgoingChanged(channel),
     );
-    this.#client.on('state', ({ name }) => {
-      this.outbox.connected(name === 'connected');
-      events.connection();
-    });
+    this.#client.on('state', () => events.connection());
     this.#client.connect();
   }
 
@@ -49,17 +49,16 @@ export class Session {
 
   /** Whether the network is off, or pretended to be. */
   get offline(): boolean {
-    return this.#switch.off || !navigator.onLine;
+    return this.#network.off || !navigator.onLine;
   }
 
   get pretending(): boolean {
-    return this.#switch.off;
+    return this.#network.off;
   }
 
-  /** Stays connected while `off` is not true, as if somebody pulled the cable. */
+  /** As if somebody pulled the cable, or put it back. */
   pretendOffline(off: boolean): void {
-    this.#switch.turn(off);
-    this.events.connection();
+    this.#network.turn(off);
   }
 
   /** Tries again after the server ended the connection. */
@@ -72,7 +71,7 @@ export class Session {
     if (known) {
       return known;
     }
-    const arrived = (id: string): void => this.outbox.arrived(id);
+    const arrived = (id: string): void => this.outgoing.arrived(id);
     const room = new Room(name, this.user, this.#client, this.events.room, arrived);
     this.rooms.set(name, room);
     return room;
@@ -83,8 +82,9 @@ export class Session {
     this.rooms.delete(name);
   }
 
-  send(room: Room, message: Message): void {
-    this.outbox.send(room.channel, message);
+  /** Rejects if the message cannot even be kept. */
+  send(room: Room, message: Message): Promise<void> {
+    return this.outgoing.send(room.channel, message);
   }
 
   /** Who types in this room; there is one such room at a time. */
@@ -115,6 +115,7 @@ export class Session {
   close(): void {
     this.#stopTyping();
     this.#client.close();
+    this.#network.close();
   }
 
   #stopTyping(): void {
@@ -125,39 +126,12 @@ export class Session {
     }
   }
 
-  #outboxChanged(channel: string): void {
+  #outgoingChanged(channel: string): void {
     const room = [...this.rooms.values()].find(({ name }) => roomChannel(name) === channel);
     if (room) {
       this.events.room(room);
     }
     this.events.connection();
-  }
-}
-
-/** Tells the client of the page's network, and of none while it is switched off. */
-class NetworkSwitch {
-  off = false;
-  #tell: ((event: NetworkEvent) => void) | undefined;
-
-  readonly listen: Network = (listener) => {
-    const unless = (run: () => void) => () => void (this.off || run());
-    const online = unless(() => listener('online'));
-    const offline = unless(() => listener('offline'));
-    const visible = unless(() => document.visibilityState === 'visible' && listener('visible'));
-    this.#tell = listener;
-    window.addEventListener('online', online);
-    window.addEventListener('offline', offline);
-    document.addEventListener('visibilitychange', visible);
-    return () => {
-      window.removeEventListener('online', online);
-      window.removeEventListener('offline', offline);
-      document.removeEventListener('visibilitychange', visible);
-    };
-  };
-
-  turn(off: boolean): void {
-    this.off = off;
-    this.#tell?.(off || !navigator.onLine ? 'offline' : 'online');
   }
 }
 

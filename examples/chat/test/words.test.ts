@@ -4,7 +4,7 @@ import { mock, test } from 'node:test';
 import type { ClientState } from '@bobolink/client';
 
 import { readMessage } from '../src/message.js';
-import { Outbox } from '../src/outbox.js';
+import type { OutgoingMessages } from '../src/outgoing.js';
 import { People } from '../src/people.js';
 import { rows, type Row } from '../src/rows.js';
 import { Timeline } from '../src/timeline.js';
@@ -43,7 +43,7 @@ test('messages of one person stand together until somebody speaks, time passes o
 
 test('what waits comes last, and what is in the stream already is not shown twice', () => {
   const timeline = timelineOf(['ada', 'said', NOON]);
-  const outgoing = ['said', 'waits'].map((text) => ({ channel: 'c', message: { id: text, text, at: NOON }, state: 'waiting' as const }));
+  const outgoing = ['said', 'waits'].map((text) => ({ message: { id: text, text, at: NOON }, state: 'waiting' as const }));
   const list = rows(timeline, outgoing, 'ada').filter((row) => row.kind === 'message');
   assert.deepEqual(list.map(({ text, state }) => [text, state]), [['said', 'kept'], ['waits', 'waiting']]);
 });
@@ -104,10 +104,9 @@ test('who types is told in words', () => {
 });
 
 test('the state of the connection is told as it is', () => {
-  const outbox = new Outbox(() => Promise.resolve(), () => undefined);
-  outbox.send('room', { id: 'a', text: 'a', at: 0 });
+  const outgoing = { waiting: 1 } as OutgoingMessages;
   const told = (state: ClientState, offline = false): string[] => {
-    const { title, text, state: name } = tell({ state, offline, outbox });
+    const { title, text, state: name } = tell({ state, offline, outgoing });
     return [name, title, text];
   };
   assert.deepEqual(told({ name: 'connected', client: 'x' }), ['online', 'Connected', '']);

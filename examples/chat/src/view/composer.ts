@@ -48,13 +48,21 @@ export class Composer {
   #submit(): void {
     const place = this.open();
     const text = this.#text.value.trim();
-    if (!place || !text || text.length > MAX_TEXT || place.session.outbox.full) {
+    if (!place || !text || text.length > MAX_TEXT) {
       return;
     }
-    place.session.send(place.room, newMessage(text));
+    place.session.send(place.room, newMessage(text)).catch((error: unknown) => this.#giveBack(text, error));
     place.session.typingIn(place.room.name).stopped();
     this.#text.value = '';
     this.#fit();
+  }
+
+  /** What could not be kept is in its writer's hands again. */
+  #giveBack(text: string, error: unknown): void {
+    this.#text.value = [text, this.#text.value].filter(Boolean).join('\n');
+    this.#fit();
+    this.#left.textContent = error instanceof Error ? error.message : 'not kept';
+    this.#left.classList.add('over');
   }
 
   #changed(): void {

@@ -12,9 +12,9 @@ export interface Told {
 }
 
 /** What to tell of a connection. */
-export function tell(session: Pick<Session, 'state' | 'offline' | 'outbox'>): Told {
-  const { state, offline, outbox } = session;
-  const waiting = outbox.waiting ? ` ${sentence(count(outbox.waiting, 'message'))} waiting.` : '';
+export function tell(session: Pick<Session, 'state' | 'offline' | 'outgoing'>): Told {
+  const { state, offline, outgoing } = session;
+  const waiting = outgoing.waiting ? ` ${sentence(count(outgoing.waiting, 'message'))} waiting.` : '';
   if (state.name === 'connected') {
     return { state: 'online', title: 'Connected', text: '' };
   }

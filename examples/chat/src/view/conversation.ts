@@ -57,7 +57,7 @@ export class Conversation {
     if (!session || !room) {
       return;
     }
-    const list = rows(room.timeline, session.outbox.of(room.channel), session.user);
+    const list = rows(room.timeline, session.outgoing.of(room.channel), session.user);
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
     const [oldest, length] = [this.#list.firstElementChild, this.#list.childElementCount];
     // Only what is added at the end is news to be read out.
@@ -98,14 +98,19 @@ export class Conversation {
     }
     if (row.own) {
       const { icon: symbol, text } = STATES[row.state];
-      foot.append(el('span', 'state', text ? {} : { title: 'Kept by the server' }, icon(symbol), text));
+      foot.append(el('span', 'state', row.state === 'kept' ? { title: this.#promise(row.id) } : {}, icon(symbol), text));
     }
     if (row.state === 'failed') {
-      const outbox = this.session()?.outbox;
+      const outgoing = this.session()?.outgoing;
       foot.append(el('span', 'reason', {}, row.reason ?? ''));
-      foot.append(action('Try again', () => outbox?.retry(row.id)), action('Delete', () => outbox?.discard(row.id)));
+      foot.append(action('Try again', () => void outgoing?.retry(row.id)), action('Delete', () => void outgoing?.discard(row.id)));
     }
     return foot;
+  }
+
+  #promise(id: string): string {
+    const delivery = this.session()?.outgoing.delivery(id);
+    return `Kept by the server${delivery ? `, ${delivery}` : ''}`;
   }
 
   #keepPlace(fromEnd: number, prepended: boolean, added: number): void {

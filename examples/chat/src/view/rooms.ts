@@ -67,7 +67,7 @@ export class RoomsView {
 }
 
 function lineOf(room: Room, session: Session, shown: string | undefined): Line {
-  const outgoing = session.outbox.of(room.channel).at(-1)?.message.text;
+  const outgoing = session.outgoing.of(room.channel).at(-1)?.message.text;
   const entry = room.timeline.entries.at(-1);
   const said = entry && `${entry.author === session.user ? 'You' : entry.author || 'Server'}: ${entry.message.text}`;
   return {
