@@ -136,7 +136,7 @@ test('a gateway that is killed and comes back gets what was written meanwhile, a
   await shows(eve, order.slice(5));
 });
 
-test('a message whose answer is lost is shown once', async (t) => {
+test('a message whose answer is lost is published and shown once', async (t) => {
   const room = newRoom();
   const ben = await enter(t, browser, gateway, room, 'Ben');
   const context = await browser.newContext();
@@ -168,6 +168,7 @@ test('a message whose answer is lost is shown once', async (t) => {
   await shows(ben, numbered('Ada', 1, 12));
   await waiting(ada, 0);
   assert.equal(cuts, 5);
+  assert.deepEqual((await stream(gateway, room)).map(({ text }) => text), numbered('Ada', 1, 12));
 });
 
 test('a token that expires is renewed without a break', async (t) => {
