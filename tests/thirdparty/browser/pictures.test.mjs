@@ -123,7 +123,12 @@ async function talkOf(t, own, page, room) {
   await speak(ida, 'That is the one. Exactly that.');
   await hands.get(tom).locator('#text').pressSequentially('Oh');
   await page.locator('#typing.shown').waitFor();
-  return { others: (text) => say(hands.get(ida), text) };
+  /** Resolves when the server has it. */
+  const others = async (text) => {
+    await say(hands.get(ida), text);
+    await hands.get(ida).locator('.message[data-state=kept]', { hasText: text }).first().waitFor();
+  };
+  return { others };
 }
 
 /** What axe finds against WCAG 2.2 AA and its best practices: nothing. */

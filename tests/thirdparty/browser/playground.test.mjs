@@ -150,7 +150,6 @@ test('the page fits a phone and a desktop, light and dark', async (t) => {
       const page = await open(t, '/#join', { viewport, colorScheme });
       await online(page);
       await assertFits(page);
-      await picture(page, `playground-${colorScheme}-${viewport.width}`);
     }
   }
 });
