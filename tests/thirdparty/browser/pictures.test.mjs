@@ -85,6 +85,7 @@ for (const { name, ...look } of LOOKS) {
     const page = await visit(t, browser, gateway.url, look);
     await accessible(page);
     await page.fill('#user', 'linnet-21');
+    await page.fill('#payload', '{"text":"A bobolink sang from the fence this morning"}');
     await page.click('#step-connect');
     await page.locator('#status[data-state=online]').waitFor();
     await page.click('#step-subscribe');
