@@ -19,6 +19,7 @@ export GATEWAY_BIN
 
 NODE_SUITE := tests/thirdparty/node
 SDK := sdk-js
+CHAT := examples/chat
 BROWSER_SUITE := tests/thirdparty/browser
 PYTHON_SUITE := tests/thirdparty/python
 
@@ -38,7 +39,7 @@ build: ## Build the library, the binary and every test
 	cargo build --locked --all-targets
 
 .PHONY: test
-test: lint test-rust test-sdk test-node test-browser test-python ## Check the style and run every test
+test: lint test-rust test-sdk test-pages test-node test-browser test-python ## Check the style and run every test
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
@@ -50,14 +51,20 @@ test-sdk: debug-binary ## Check, build and test our JavaScript SDK, alone and ag
 	scripts/setup sdk
 	cd $(SDK) && npm test --silent
 
+.PHONY: test-pages
+test-pages: ## Check and test the chat, and that the committed bundles are what their sources make
+	scripts/setup chat
+	cd $(CHAT) && npm test --silent
+	node scripts/pages.mjs --check
+
 .PHONY: test-node
 test-node: debug-binary ## Run the npm package centrifuge's suite against the gateway
 	scripts/setup node
 	cd $(NODE_SUITE) && npm test --silent
 
 .PHONY: test-browser
-test-browser: debug-binary ## Try the playground in a browser
-	scripts/setup browser
+test-browser: debug-binary ## Try the chat, the playground and the SDK in a browser
+	scripts/setup browser sdk
 	cd $(BROWSER_SUITE) && npm test --silent
 
 .PHONY: test-python
@@ -82,6 +89,11 @@ lint: ## Check format, lints, licences and sources of dependencies
 .PHONY: fmt
 fmt: ## Format the Rust code
 	cargo fmt
+
+.PHONY: pages
+pages: ## Bundle the chat, and the SDK for the playground, into the files the gateway embeds
+	scripts/setup chat
+	node scripts/pages.mjs
 
 .PHONY: setup
 setup: ## Install what building and the third-party suites need

@@ -1,7 +1,8 @@
 //! `--dev`: a gateway for a first try on one's own machine, open where a server would be shut.
 //!
-//! Everything here exists under `--dev` only: the page at `/`, tokens for whoever asks, secrets made
-//! at the first start and kept in an ignored folder, a namespace in which clients may do all.
+//! Everything here exists under `--dev` only: the pages at `/` and `/chat/`, tokens for whoever asks,
+//! secrets made at the first start and kept in an ignored folder, a namespace in which clients may do
+//! all, and those of the chat.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_SECURITY_POLICY, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +37,13 @@ const SECRETS: &str = "dev-secrets.json";
 const SECRET_LENGTH: usize = 64;
 /// The namespace that clients may do all in.
 const NAMESPACE: &str = "dev";
+/// What is said in the rooms of the chat, and who is typing there.
+const CHAT_NAMESPACE: &str = "dev-chat";
+const TYPING_NAMESPACE: &str = "dev-typing";
 /// The user of the token that is printed.
 const SAMPLE_USER: &str = "ada";
 /// Seconds that a token of the token endpoint is valid: long enough to see a refresh in one sitting.
+/// A request may ask for less.
 const TOKEN_TTL: u32 = 3_600;
 /// A request for a token holds a name.
 const MAX_TOKEN_REQUEST: usize = 1_024;
@@ -69,6 +77,8 @@ struct Secrets {
 #[derive(Deserialize)]
 struct TokenRequest {
     user: String,
+    /// Seconds.
+    ttl: Option<u32>,
 }
 
 /// Opens what a first try needs, where the configuration does not say otherwise.
@@ -89,9 +99,15 @@ pub fn prepare(config: &mut Config) -> Result<Dev, DevError> {
     config.health.enabled = true;
     config.prometheus.enabled = true;
     config.swagger.enabled = true;
-    let namespaces = &mut config.channel.namespaces;
-    if !namespaces.iter().any(|namespace| namespace.name == NAMESPACE) {
-        namespaces.push(Namespace { name: NAMESPACE.into(), options: open_options() });
+    for (name, options) in [
+        (NAMESPACE, open_options()),
+        (CHAT_NAMESPACE, chat_options()),
+        (TYPING_NAMESPACE, typing_options()),
+    ] {
+        let namespaces = &mut config.channel.namespaces;
+        if !namespaces.iter().any(|namespace| namespace.name == name) {
+            namespaces.push(Namespace { name: name.into(), options });
+        }
     }
     let now = crate::time::Clock::real().unix_seconds();
     Ok(Dev { secrets, now })
@@ -114,6 +130,7 @@ impl Dev {
         let text = format!(
             "\n  Bobolink is up, for development on this machine only.\n\n  \
              Playground   {base}/\n  \
+             Chat         {base}/chat/\n  \
              WebSocket    {}/connection/websocket\n  \
              API          {base}/api   (its description: {base}/swagger/)\n  \
              API key      {}\n  \
@@ -127,18 +144,26 @@ impl Dev {
         let _ = io::stdout().write_all(text.as_bytes());
     }
 
-    /// The playground, and tokens for it.
+    /// The pages, and tokens for them.
     pub fn add_routes(&self, routes: &mut Routes, node: &Arc<Node>) -> Result<(), ServerError> {
         for asset in playground::FILES {
             let page = handler(move |_, _| {
                 let body = Bytes::from_static(asset.body);
                 let mut response = with_type(StatusCode::OK, asset.content_type, body);
-                let policy = HeaderValue::from_static(playground::CONTENT_SECURITY_POLICY);
-                response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+                for (name, value) in [
+                    (CONTENT_SECURITY_POLICY, playground::CONTENT_SECURITY_POLICY),
+                    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+                    (REFERRER_POLICY, "no-referrer"),
+                    // A page of one build must not run with the script of another.
+                    (CACHE_CONTROL, "no-cache"),
+                ] {
+                    response.headers_mut().insert(name, HeaderValue::from_static(value));
+                }
                 async { response }
             });
             routes.add(&[Method::GET], asset.path, page)?;
         }
+        routes.add(&[Method::GET], "/chat", handler(|_, _| async { to_the_chat() }))?;
         let secret: Arc<str> = Arc::from(self.secrets.token_hmac_secret_key.as_str());
         let node = Arc::clone(node);
         let token = handler(move |request, _| {
@@ -156,15 +181,26 @@ impl Dev {
     }
 }
 
+fn to_the_chat() -> hyper::Response<Body> {
+    let mut response = text(StatusCode::PERMANENT_REDIRECT, "It is at /chat/\n".to_owned());
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/chat/"));
+    response
+}
+
 fn token(body: &[u8], secret: &str, now: i64) -> hyper::Response<Body> {
+    let wrong = |what: &str| {
+        let expected = "expected {\"user\": \"name\"} and at most a \"ttl\"";
+        text(StatusCode::BAD_REQUEST, format!("{expected} of 1 to {TOKEN_TTL} seconds: {what}\n"))
+    };
     match serde_json::from_slice::<TokenRequest>(body) {
-        Ok(TokenRequest { user }) => {
-            let token = issue::connection_token(secret, &user, Some(TOKEN_TTL), now);
-            json(StatusCode::OK, serde_json::json!({ "token": token }).to_string())
-        }
-        Err(error) => {
-            text(StatusCode::BAD_REQUEST, format!("expected {{\"user\": \"name\"}}: {error}\n"))
-        }
+        Ok(TokenRequest { user, ttl }) => match ttl.unwrap_or(TOKEN_TTL) {
+            ttl @ 1..=TOKEN_TTL => {
+                let token = issue::connection_token(secret, &user, Some(ttl), now);
+                json(StatusCode::OK, serde_json::json!({ "token": token }).to_string())
+            }
+            ttl => wrong(&format!("it is {ttl}")),
+        },
+        Err(error) => wrong(&error.to_string()),
     }
 }
 
@@ -212,6 +248,26 @@ fn open_options() -> ChannelOptions {
         allow_publish_for_subscriber: true,
         allow_presence_for_subscriber: true,
         allow_history_for_subscriber: true,
+        ..ChannelOptions::default()
+    }
+}
+
+/// Enough history to scroll back through, and to come back to after a day.
+fn chat_options() -> ChannelOptions {
+    ChannelOptions {
+        history_size: 1_000,
+        history_ttl: Duration::from_hours(24),
+        // An outbox sends before its rooms are subscribed again.
+        allow_publish_for_client: true,
+        ..open_options()
+    }
+}
+
+/// Words for the moment: kept nowhere.
+fn typing_options() -> ChannelOptions {
+    ChannelOptions {
+        allow_subscribe_for_client: true,
+        allow_publish_for_subscriber: true,
         ..ChannelOptions::default()
     }
 }

@@ -21,7 +21,7 @@ async fn without_dev_everything_is_shut() {
     let address = server.address();
     assert_eq!(get(address, "/").await.status, 404);
     assert_eq!(ask_for_token(address).await.status, 404);
-    for path in ["/health", "/metrics", "/swagger/", "/playground/client.js"] {
+    for path in ["/health", "/metrics", "/swagger/", "/playground/bobolink.js", "/chat/", "/chat"] {
         assert_eq!(get(address, path).await.status, 404, "{path}");
     }
     assert_eq!(http(address, Method::POST, "/api/info", &[], "{}").await.status, 404);
@@ -62,7 +62,7 @@ async fn with_dev_a_page_gets_a_token_and_connects() {
     assert_eq!(page.headers[CONTENT_TYPE], "text/html; charset=utf-8");
     let policy = page.headers["content-security-policy"].to_str().expect("text");
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
-    for path in ["/playground/client.js", "/health/ready", "/metrics", "/swagger/"] {
+    for path in ["/playground/bobolink.js", "/chat/", "/health/ready", "/metrics", "/swagger/"] {
         assert_eq!(get(address, path).await.status, 200, "{path}");
     }
 
@@ -92,9 +92,47 @@ async fn with_dev_a_wrong_request_for_a_token_is_told_what_is_expected() {
     let wrong = http(server.address(), Method::POST, "/dev/token", &[], "{}").await;
     assert_eq!(wrong.status, 400);
     assert!(wrong.body.contains("{\"user\": \"name\"}"), "{}", wrong.body);
+    for ttl in ["0", "3601", "-1", "\"x\""] {
+        let request = format!("{{\"user\":\"ada\",\"ttl\":{ttl}}}");
+        let wrong = http(server.address(), Method::POST, "/dev/token", &[], &request).await;
+        assert_eq!(wrong.status, 400, "{ttl}");
+        assert!(wrong.body.contains("1 to 3600 seconds"), "{}", wrong.body);
+    }
     let large = "x".repeat(10_000);
     let large = http(server.address(), Method::POST, "/dev/token", &[], &large).await;
     assert_eq!(large.status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_a_token_may_be_asked_for_that_expires_sooner() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    let request = "{\"user\":\"ada\",\"ttl\":7}";
+    let answer = http(server.address(), Method::POST, "/dev/token", &[], request).await;
+    let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let token = answer["token"].as_str().expect("a token");
+    let reply = server.open().await.connect(token).await.expect("connected");
+    assert!(reply.expires && reply.ttl <= 7, "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_the_chat_has_rooms_with_history_and_words_for_the_moment() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    let address = server.address();
+    let moved = get(address, "/chat").await;
+    assert_eq!(
+        (moved.status, &moved.headers["location"]),
+        (308, &"/chat/".parse().expect("a value"))
+    );
+    let answer: Value = serde_json::from_str(&ask_for_token(address).await.body).expect("JSON");
+    let mut client = server.open().await;
+    client.connect(answer["token"].as_str().expect("a token")).await.expect("connected");
+    // Before it subscribes, as an outbox does.
+    client.publish("dev-chat:lobby", "{\"text\":\"hello\"}").await.expect("published");
+    let room = client.subscribe("dev-chat:lobby").await.expect("subscribed");
+    assert!(room.recoverable && room.offset == 1, "{room:?}");
+    let typing = client.subscribe("dev-typing:lobby").await.expect("subscribed");
+    assert!(!typing.recoverable, "{typing:?}");
+    client.publish("dev-typing:lobby", "{\"typing\":true}").await.expect("published");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,10 @@
-//! The playground's files, embedded: what `serve --dev` shows at `/`.
+//! The pages of `serve --dev`, embedded: the playground at `/`, the chat of `examples/chat` at `/chat/`.
 //!
-//! To add a file, put it into this folder and give it a row in [`FILES`].
+//! To add a file, give it a row in [`FILES`]. Two of them are bundles that `make pages` writes, so that
+//! a build of the gateway does without Node.js: `bobolink.js`, which is the JavaScript SDK, and the
+//! chat's script and style.
 
-/// A file of the page.
+/// A file of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asset {
     /// The whole request path it is served at.
@@ -11,7 +13,7 @@ pub struct Asset {
     pub body: &'static [u8],
 }
 
-/// What the page may do: load its own files and speak to its own server, over HTTP and WebSocket.
+/// What a page may do: load its own files and speak to its own server, over HTTP and WebSocket.
 /// Nothing is inline, so nothing inline is allowed.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
@@ -22,14 +24,15 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// Every file, the page itself first.
+/// Every file, the playground's page first.
 pub const FILES: &[Asset] = &[
     file("/", HTML, include_bytes!("index.html")),
     file("/playground/logo.svg", SVG, include_bytes!("logo.svg")),
     file("/playground/playground.css", CSS, include_bytes!("playground.css")),
     file("/playground/playground.js", JS, include_bytes!("playground.js")),
     file("/playground/away.js", JS, include_bytes!("away.js")),
-    file("/playground/client.js", JS, include_bytes!("client.js")),
+    file("/playground/bobolink.js", JS, include_bytes!("bobolink.js")),
+    file("/playground/connection.js", JS, include_bytes!("connection.js")),
     file("/playground/dom.js", JS, include_bytes!("dom.js")),
     file("/playground/feed.js", JS, include_bytes!("feed.js")),
     file("/playground/frames.js", JS, include_bytes!("frames.js")),
@@ -38,9 +41,13 @@ pub const FILES: &[Asset] = &[
     file("/playground/json.js", JS, include_bytes!("json.js")),
     file("/playground/snippets.js", JS, include_bytes!("snippets.js")),
     file("/playground/theme.js", JS, include_bytes!("theme.js")),
+    file("/playground/wire.js", JS, include_bytes!("wire.js")),
+    file("/chat/", HTML, include_bytes!("../../../examples/chat/index.html")),
+    file("/chat/chat.css", CSS, include_bytes!("../../../examples/chat/dist/chat.css")),
+    file("/chat/chat.js", JS, include_bytes!("../../../examples/chat/dist/chat.js")),
 ];
 
-/// The file served at a request path, if it is one of the page's.
+/// The file served at a request path, if it is one of the pages'.
 pub fn find(path: &str) -> Option<&'static Asset> {
     FILES.iter().find(|asset| asset.path == path)
 }
@@ -54,7 +61,11 @@ mod tests {
     use super::*;
 
     fn text(asset: &Asset) -> &'static str {
-        std::str::from_utf8(asset.body).expect("the page's files are text")
+        std::str::from_utf8(asset.body).expect("the pages' files are text")
+    }
+
+    fn pages() -> impl Iterator<Item = &'static Asset> {
+        FILES.iter().filter(|asset| asset.content_type == HTML)
     }
 
     /// The quoted strings that follow `marker`.
@@ -63,13 +74,16 @@ mod tests {
     }
 
     #[test]
-    fn every_file_the_page_names_is_served() {
-        let page = text(find("/").expect("the page"));
-        let named = [" src=\"", " href=\"/"].map(|marker| quoted_after(page, marker, '"')).concat();
-        assert!(named.len() >= 4, "found only {named:?}");
-        for name in named {
-            let path = format!("/{}", name.trim_start_matches('/'));
-            assert!(find(&path).is_some(), "index.html names {path}, which is not in FILES");
+    fn every_file_a_page_names_is_served() {
+        for page in pages() {
+            let named = [" src=\"", " href=\"/"]
+                .map(|marker| quoted_after(text(page), marker, '"'))
+                .concat();
+            assert!(named.len() >= 4, "{}: found only {named:?}", page.path);
+            for name in named {
+                let path = format!("/{}", name.trim_start_matches('/'));
+                assert!(find(&path).is_some(), "{} names {path}, which is not in FILES", page.path);
+            }
         }
     }
 
@@ -87,15 +101,20 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_nothing_its_policy_forbids() {
-        let page = text(find("/").expect("the page"));
-        for inline in ["<style", " style=", " onclick=", " onload=", " onerror=", "javascript:"] {
-            assert!(!page.contains(inline), "index.html has {inline}");
+    fn no_page_has_what_its_policy_forbids() {
+        assert_eq!(pages().count(), 2);
+        for page in pages() {
+            let (path, page) = (page.path, text(page));
+            for inline in ["<style", " style=", " onclick=", " onload=", " onerror=", "javascript:"]
+            {
+                assert!(!page.contains(inline), "{path} has {inline}");
+            }
+            assert_eq!(
+                page.matches("<script").count(),
+                page.matches("<script type=\"module\" src=").count(),
+                "{path}"
+            );
         }
-        assert_eq!(
-            page.matches("<script").count(),
-            page.matches("<script type=\"module\" src=").count()
-        );
     }
 
     #[test]

@@ -22,13 +22,13 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** Appends to a list that keeps at most `limit` children, the oldest going first. */
-export function appendBounded(list, node, limit) {
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 48;
+/** Appends to a list that keeps at most `limit` children, the oldest going first; `scroller` shows a part of it. */
+export function appendBounded(list, node, limit, scroller = list) {
+  const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 48;
   list.append(node);
   while (list.childElementCount > limit) list.firstElementChild.remove();
   // A reader who scrolled up is reading: only follow the end when it was in sight.
-  if (atEnd) list.scrollTop = list.scrollHeight;
+  if (atEnd) scroller.scrollTop = scroller.scrollHeight;
 }
 
 /** Copies text and lets the button say so for a moment. */

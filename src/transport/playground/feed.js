@@ -7,6 +7,7 @@ const KEEP = 300;
 
 export class Feed {
   #list = byId('messages');
+  #scroller = byId('scroller');
   #rows = new Map();
   #unread = new Map();
   #channel;
@@ -22,7 +23,7 @@ export class Feed {
     byId('feed-title').textContent = channel;
     this.#list.replaceChildren(...this.#of(channel));
     if (this.#of(channel).length === 0) this.#list.append(this.#invitation());
-    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
   unread(channel) {
@@ -48,7 +49,8 @@ export class Feed {
     this.#add(channel, el('li', { className: 'feed-note', dataset: { kind } }, el('span', {}, text)));
   }
 
-  recovery(sub, recovered, publications, own) {
+  /** The channel is back after an absence, with what was published meanwhile. */
+  recovery({ sub, recovered, publications }, own) {
     if (!recovered) {
       this.note(sub.channel, 'Not recovered (was_recovering: true, recovered: false). History no longer reaches back to this tab’s position: reload your state.', 'bad');
       return;
@@ -69,7 +71,7 @@ export class Feed {
     if (rows.length > KEEP) rows.shift();
     if (channel !== this.#channel) return;
     this.#list.querySelector('.invitation')?.remove();
-    appendBounded(this.#list, row, KEEP);
+    appendBounded(this.#list, row, KEEP, this.#scroller);
   }
 
   #invitation() {

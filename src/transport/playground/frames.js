@@ -74,7 +74,7 @@ const isPing = (entry) => entry.kind === 'ping' || entry.kind === 'pong';
 function kindOf(way, message) {
   const names = Object.keys(message).filter((name) => name !== 'id');
   if (names.length === 0) return way === 'out' ? 'pong' : 'ping';
-  if (message.push) return `push ${Object.keys(message.push).find((name) => name !== 'channel') ?? ''}`;
+  if (message.push) return `push ${Object.keys(message.push).find((name) => name !== 'channel' && name !== 'id') ?? ''}`;
   if (message.error) return `error ${message.error.code}`;
   return names[0];
 }

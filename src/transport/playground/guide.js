@@ -25,7 +25,7 @@ export class Guide {
     byId('guide-steps').replaceChildren(...STEPS.map((step, index) => {
       const button = el('button', { className: 'step', type: 'button', id: `step-${step.name}` },
         el('span', { className: 'step-number', 'aria-hidden': 'true' }, String(index + 1)),
-        el('span', { className: 'step-title' }, step.title),
+        el('span', { className: 'step-title' }, step.title, el('span', { className: 'unseen' })),
         el('span', { className: 'step-hint' }, step.hint));
       button.addEventListener('click', actions[step.name]);
       this.#buttons.set(step.name, button);
@@ -42,11 +42,11 @@ export class Guide {
 
   #draw() {
     const next = STEPS.find((step) => !this.#done.has(step.name));
-    for (const { name, title } of STEPS) {
+    for (const { name } of STEPS) {
       const button = this.#buttons.get(name);
       const state = this.#done.has(name) ? 'done' : name === next?.name ? 'next' : 'later';
       button.dataset.state = state;
-      button.setAttribute('aria-label', `${title}${state === 'done' ? ', done' : ''}`);
+      button.querySelector('.unseen').textContent = state === 'done' ? ' (done)' : '';
       if (state === 'next') button.setAttribute('aria-current', 'step');
       else button.removeAttribute('aria-current');
       if (state === 'next') bringIntoView(button.parentElement);

@@ -48,7 +48,7 @@ export class PresencePanel {
   async load() {
     const channel = this.#channel();
     await answerInto('presence-summary', async () => {
-      const { presence = {} } = await this.#client.request('presence', { channel });
+      const presence = await this.#client.presence(channel);
       const people = Object.values(presence).sort((a, b) => a.user.localeCompare(b.user));
       byId('presence').replaceChildren(...people.map((info) => this.#person(info)));
       return `${count(people.length, 'connection')} in ${channel}`;
@@ -58,8 +58,8 @@ export class PresencePanel {
   async #stats() {
     const channel = this.#channel();
     await answerInto('presence-summary', async () => {
-      const { num_clients = 0, num_users = 0 } = await this.#client.request('presence_stats', { channel });
-      return `${count(num_clients, 'connection')}, ${count(num_users, 'user')} in ${channel}`;
+      const { clients, users } = await this.#client.presenceStats(channel);
+      return `${count(clients, 'connection')}, ${count(users, 'user')} in ${channel}`;
     });
   }
 
@@ -81,10 +81,9 @@ export class HistoryPanel {
   }
 
   async #load(client, channel) {
-    const params = { channel, limit: Number(byId('history-limit').value) };
-    if (byId('history-reverse').checked) params.reverse = true;
+    const options = { limit: Number(byId('history-limit').value), reverse: byId('history-reverse').checked };
     await answerInto('history-summary', async () => {
-      const { publications = [], offset = 0, epoch = '' } = await client.request('history', params);
+      const { publications, position: { offset, epoch } } = await client.history(channel, options);
       byId('history').replaceChildren(...publications.map(pastMessage));
       return `${count(publications.length, 'publication')} of ${channel}; the stream is at offset ${offset}, epoch ${epoch}`;
     });
@@ -104,7 +103,7 @@ async function answerInto(id, ask) {
     note.textContent = await ask();
     delete note.dataset.kind;
   } catch (error) {
-    note.textContent = error.message === 'not connected' ? 'Connect first.' : `The server refused: ${error.message}`;
+    note.textContent = error.message === 'not connected' ? 'Connect first.' : `The server refused: ${error.code} ${error.message}`;
     note.dataset.kind = 'bad';
   }
 }

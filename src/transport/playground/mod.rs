@@ -1,5 +1,5 @@
-//! The page a newcomer meets under `serve --dev`: plain ES modules that speak the JSON protocol
-//! in the open, with every frame shown. The scripts stand beside this file; `playground.js` is
-//! where to begin reading, `client.js` is the protocol.
+//! What a newcomer meets under `serve --dev`: a page that shows every frame of the protocol, made of
+//! plain ES modules on our JavaScript SDK, and the chat of `examples/chat`. The playground's scripts
+//! stand beside this file; `playground.js` is where to begin reading, `connection.js` uses the SDK.
 
 pub mod assets;

@@ -1,7 +1,7 @@
 // The playground: puts the panels together and turns what the client reports into what is seen.
 
 import { publishFromElsewhere } from './away.js';
-import { Client } from './client.js';
+import { Connection } from './connection.js';
 import { byId, count, el } from './dom.js';
 import { Feed } from './feed.js';
 import { Frames } from './frames.js';
@@ -19,7 +19,7 @@ const user = byId('user');
 const payload = byId('payload');
 const frames = new Frames();
 const feed = new Feed(HOME);
-const client = new Client({ url: SOCKET_URL, token: () => fetchToken(user.value), emit: happened });
+const client = new Connection({ url: SOCKET_URL, token: () => fetchToken(user.value), emit: happened });
 const presence = new PresencePanel(client, () => shown);
 new HistoryPanel(client, () => shown);
 const guide = new Guide({
@@ -79,8 +79,9 @@ function happened(event) {
     state: ({ state, detail }) => drawState(state, detail),
     frame: (frame) => frames.add(frame),
     subscription: ({ sub }) => subscriptionChanged(sub),
-    recovery: ({ sub, recovered, publications }) => {
-      feed.recovery(sub, recovered, publications, client.id);
+    recovery: (recovery) => {
+      feed.recovery(recovery, client.id);
+      drawChannels();
       guide.done('recover');
     },
     publication: ({ channel, publication }) => {
@@ -90,6 +91,7 @@ function happened(event) {
     join: ({ channel, info }) => cameOrWent(channel, info, 'joined'),
     leave: ({ channel, info }) => cameOrWent(channel, info, 'left'),
     unsubscribed: ({ channel, code, reason }) => feed.note(channel, `The server ended this subscription: ${code} ${reason}`, 'bad'),
+    trouble: ({ text }) => { byId('connection-note').textContent = text; },
     message: ({ data }) => feed.note(shown, `Message to this connection: ${JSON.stringify(data)}`),
   };
   show[event.type](event);
@@ -122,11 +124,11 @@ async function publish() {
   const { value, error } = parse(payload.value);
   if (error || client.state !== 'online') return;
   try {
-    await client.request('publish', { channel: shown, data: value });
+    await client.publish(shown, value);
     guide.done('publish');
     drawComposer();
   } catch (refusal) {
-    sayAboutPayload(`Not published: ${refusal.message}`, 'bad');
+    sayAboutPayload(`Not published: ${refusal.code} ${refusal.message}`, 'bad');
   }
 }
 
@@ -217,12 +219,20 @@ function drawChannels() {
       ...(unread ? [el('span', { className: 'tag' }, String(unread))] : []));
     open.addEventListener('click', () => show(sub.channel));
     const leave = el('button', { className: 'quiet small', type: 'button', title: 'Unsubscribe', 'aria-label': `Unsubscribe from ${sub.channel}` }, '×');
-    leave.addEventListener('click', () => client.unsubscribe(sub.channel).catch((error) => { byId('channels-note').textContent = error.message; }));
+    leave.addEventListener('click', () => unsubscribe(sub.channel));
     return el('li', { dataset: { channel: sub.channel, state: sub.state } }, open, leave);
   }));
   if (focused) [...byId('channels').children].find((row) => row.dataset.channel === focused)?.firstElementChild.focus();
   const sub = client.subs.get(shown);
   byId('feed-position').textContent = sub?.epoch ? `offset ${sub.offset} · epoch ${sub.epoch}` : '';
+}
+
+function unsubscribe(channel) {
+  try {
+    client.unsubscribe(channel);
+  } catch (error) {
+    byId('channels-note').textContent = error.message;
+  }
 }
 
 function drawComposer() {

@@ -24,10 +24,10 @@ function curl(origin, channel, data) {
 
 function sdk(origin, channel, user) {
   const text = (value) => JSON.stringify(value);
-  return `// npm install centrifuge
-import { Centrifuge } from 'centrifuge';
+  return `// npm install @bobolink/client
+import { Client } from '@bobolink/client';
 
-const client = new Centrifuge(${text(`${origin.replace(/^http/, 'ws')}/connection/websocket`)}, {
+const client = new Client(${text(`${origin.replace(/^http/, 'ws')}/connection/websocket`)}, {
   getToken: async () => {
     const answer = await fetch(${text(`${origin}/dev/token`)}, {
       method: 'POST',
@@ -38,11 +38,12 @@ const client = new Centrifuge(${text(`${origin.replace(/^http/, 'ws')}/connectio
   },
 });
 
-const sub = client.newSubscription(${text(channel)}, {
+client.connect();
+
+const sub = client.subscription(${text(channel)}, {
   recoverable: true,
   joinLeave: true,
 });
-sub.on('publication', (message) => console.log(message.offset, message.data));
-sub.subscribe();
-client.connect();`;
+sub.on('publication', ({ offset, data }) => console.log(offset, data));
+sub.subscribe();`;
 }

@@ -3,28 +3,17 @@
 //   GATEWAY_BIN=target/debug/bobolink npm test
 //
 // GATEWAY_BIN the binary to run `serve --dev` of
-// BASE_URL     a server that runs already, in its place
-// SCREENSHOTS  folder for screenshots; none are taken without it
-// CHROMIUM     the browser; /usr/bin/chromium when not set
+// BASE_URL    a server that runs already, in its place
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 
-import { chromium } from 'playwright-core';
-
 import { DevGateway } from '../support/dev_gateway.mjs';
+import { DESKTOP, PHONE, assertFits, launch, picture, visit } from './support/pages.mjs';
 
-const { SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
 let { BASE_URL } = process.env;
-const QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync'];
-const PATIENCE_MS = 10_000;
 const LOBBY = 'dev:lobby';
-const DESKTOP = { width: 1280, height: 800 };
-const PHONE = { width: 390, height: 844 };
 
 let browser;
 let gateway;
@@ -34,8 +23,7 @@ before(async () => {
     gateway = await DevGateway.start();
     BASE_URL = gateway.url;
   }
-  if (SCREENSHOTS) mkdirSync(SCREENSHOTS, { recursive: true });
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: QUIET });
+  browser = await launch();
 });
 
 after(async () => {
@@ -50,7 +38,7 @@ test('a message is published and comes back with its offset', async (t) => {
   assert.ok(offset > 0, `offset ${offset}`);
   assert.equal(await say(page, 'second'), offset + 1);
   assert.match(await page.textContent('#feed-position'), new RegExp(`offset ${offset + 1} · epoch .+`));
-  await picture(page, 'live');
+  await picture(page, 'playground-live');
 });
 
 test('frames are shown as sent and received', async (t) => {
@@ -94,7 +82,7 @@ test('presence lists everyone here, and a join is told', async (t) => {
   for (const name of [me, them]) await page.locator(`#presence [data-user="${name}"]`).first().waitFor();
   await page.click('#presence-stats-load');
   await page.waitForFunction(() => /^\d+ connections, \d+ users? in dev:lobby$/.test(document.querySelector('#presence-summary').textContent));
-  await picture(page, 'presence');
+  await picture(page, 'playground-presence');
 });
 
 test('history gives back what was published, either way round', async (t) => {
@@ -108,7 +96,7 @@ test('history gives back what was published, either way round', async (t) => {
   await page.uncheck('#history-reverse');
   const [first, second] = await loadHistory(page);
   assert.equal(second, first + 1);
-  await picture(page, 'history');
+  await picture(page, 'playground-history');
 });
 
 test('a dropped connection recovers what another page published meanwhile', async (t) => {
@@ -125,7 +113,7 @@ test('a dropped connection recovers what another page published meanwhile', asyn
   const missed = await publish(other, { text });
   assert.equal(Number(await missed.getAttribute('data-offset')), seen + 1);
   assert.equal(await page.locator('.message', { hasText: text }).count(), 0, 'a dropped page must not hear it');
-  await picture(page, 'dropped');
+  await picture(page, 'playground-dropped');
 
   await page.click('#recover');
   const recovered = page.locator('#messages .message[data-recovered=true]', { hasText: text });
@@ -134,7 +122,7 @@ test('a dropped connection recovers what another page published meanwhile', asyn
   assert.equal(await recovered.count(), 1);
   await page.locator('.feed-note[data-kind=good]', { hasText: 'recovered: true' }).waitFor();
   assert.equal(await say(page, 'after'), seen + 2);
-  await picture(page, 'recovered');
+  await picture(page, 'playground-recovered');
 });
 
 test('one page alone can miss a message and get it back', async (t) => {
@@ -161,27 +149,13 @@ test('the page fits a phone and a desktop, light and dark', async (t) => {
     for (const colorScheme of ['light', 'dark']) {
       const page = await open(t, '/#join', { viewport, colorScheme });
       await online(page);
-      const { wide, room } = await page.evaluate(() => ({ wide: document.documentElement.scrollWidth, room: innerWidth }));
-      assert.ok(wide <= room, `${wide} px of page in a window of ${room} px`);
-      await picture(page, `${colorScheme}-${viewport.width}`);
+      await assertFits(page);
     }
   }
 });
 
-/** A fresh visitor's page; anything the browser complains about fails the test. */
-async function open(t, path = '/', options = { viewport: DESKTOP }) {
-  const context = await browser.newContext(options);
-  const page = await context.newPage();
-  page.setDefaultTimeout(PATIENCE_MS);
-  const complaints = [];
-  page.on('pageerror', (error) => complaints.push(error.message));
-  page.on('console', (message) => { if (message.type() === 'error') complaints.push(message.text()); });
-  t.after(async () => {
-    await context.close();
-    assert.deepEqual(complaints, []);
-  });
-  await page.goto(new URL(path, BASE_URL).href);
-  return page;
+function open(t, path = '/', options = {}) {
+  return visit(t, browser, new URL(path, BASE_URL).href, options);
 }
 
 /** Connects and subscribes by the guide's buttons. */
@@ -217,8 +191,4 @@ async function loadHistory(page) {
   await page.click('#history-load');
   await page.waitForFunction((n) => document.querySelectorAll('.frame[data-way=in][data-kind=history]').length > n, before);
   return page.locator('#history .message').evaluateAll((rows) => rows.map((row) => Number(row.dataset.offset)));
-}
-
-async function picture(page, name) {
-  if (SCREENSHOTS) await page.screenshot({ path: join(SCREENSHOTS, `playground-${name}.png`) });
 }

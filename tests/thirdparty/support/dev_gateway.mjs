@@ -15,25 +15,54 @@ export class DevGateway {
 
   /** Starts it and waits for its greeting. */
   static async start() {
-    const binary = process.env.GATEWAY_BIN;
-    assert.ok(binary, 'GATEWAY_BIN must name the binary');
     const gateway = new DevGateway();
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-dev-'));
-    const args = ['serve', '--dev', '--http_server.port', '0'];
-    gateway.#child = spawn(binary, args, { cwd: gateway.#folder, stdio: ['ignore', 'pipe', 'ignore'] });
-    const greeting = await greetingOf(gateway.#child);
-    gateway.url = greeting.match(/Playground +(\S+?)\/\n/)[1];
-    gateway.apiKey = greeting.match(/API key +(\S+)/)[1];
-    gateway.token = greeting.match(/Token +(\S+)/)[1];
+    await gateway.#run('0');
     return gateway;
   }
 
-  async stop() {
+  /** Ends the process at once, as a power cut would: nobody is told, and what was in memory is gone. */
+  async kill() {
     const ended = once(this.#child, 'exit');
-    this.#child.kill('SIGTERM');
-    const [code] = await ended;
+    this.#child.kill('SIGKILL');
+    await ended;
+    this.#child = undefined;
+  }
+
+  /** Starts a killed one again, on its port and with its secrets. */
+  async restart() {
+    await this.#run(new URL(this.url).port);
+  }
+
+  /** Calls a method of the server API. */
+  async api(method, params) {
+    const headers = { 'X-API-Key': this.apiKey };
+    const response = await fetch(`${this.url}/api/${method}`, { method: 'POST', headers, body: JSON.stringify(params) });
+    assert.equal(response.status, 200);
+    const { result, error } = await response.json();
+    assert.equal(error, undefined);
+    return result;
+  }
+
+  async stop() {
+    if (this.#child) {
+      const ended = once(this.#child, 'exit');
+      this.#child.kill('SIGTERM');
+      const [code] = await ended;
+      assert.equal(code, 0);
+    }
     await rm(this.#folder, { recursive: true, force: true });
-    assert.equal(code, 0);
+  }
+
+  async #run(port) {
+    const binary = process.env.GATEWAY_BIN;
+    assert.ok(binary, 'GATEWAY_BIN must name the binary');
+    const args = ['serve', '--dev', '--http_server.port', port];
+    this.#child = spawn(binary, args, { cwd: this.#folder, stdio: ['ignore', 'pipe', 'ignore'] });
+    const greeting = await greetingOf(this.#child);
+    this.url = greeting.match(/Playground +(\S+?)\/\n/)[1];
+    this.apiKey = greeting.match(/API key +(\S+)/)[1];
+    this.token = greeting.match(/Token +(\S+)/)[1];
   }
 }
 

@@ -1,0 +1,78 @@
+// The part of vitest that the SDK's behaviour suite uses, in a page: vitest's own `expect`, and a runner
+// that takes one test after the other.
+
+import { chai, JestAsymmetricMatchers, JestChaiExpect, JestExtend } from '@vitest/expect';
+
+[JestExtend, JestChaiExpect, JestAsymmetricMatchers].forEach((plugin) => chai.use(plugin));
+
+export const expect = Object.assign((value, message) => chai.expect(value, message), chai.expect);
+
+/** As in the suite's own vitest.config.ts. */
+const PATIENCE_MS = 20_000;
+
+const suites = [];
+let open;
+
+export function describe(name, define) {
+  const outer = open;
+  open = { name: outer ? `${outer.name}, ${name}` : name, tests: [], beforeAll: [], afterEach: [], afterAll: [] };
+  suites.push(open);
+  define();
+  open = outer;
+}
+
+export function test(name, options, run = options) {
+  open.tests.push({ name, run });
+}
+
+for (const declare of [describe, test]) {
+  declare.each = (rows) => (name, run) => rows.forEach((row) => {
+    const args = Array.isArray(row) ? row : [row];
+    declare(filled(name, args), () => run(...args));
+  });
+}
+
+export const beforeAll = (run) => open.beforeAll.push(run);
+export const afterEach = (run) => open.afterEach.push(run);
+export const afterAll = (run) => open.afterAll.push(run);
+
+/** Runs everything, and tells of each test: its name, and the error's text if it failed. */
+export async function run(told) {
+  for (const suite of suites) {
+    await inOrder(suite.beforeAll);
+    for (const { name, run } of suite.tests) {
+      const error = await failureOf(async () => {
+        try {
+          await Promise.race([run(), late()]);
+        } finally {
+          await inOrder(suite.afterEach);
+        }
+      });
+      await told(`${suite.name}: ${name}`, error);
+    }
+    await inOrder(suite.afterAll);
+  }
+}
+
+function late() {
+  return new Promise((_, reject) => setTimeout(() => reject(new Error(`took longer than ${PATIENCE_MS} ms`)), PATIENCE_MS));
+}
+
+/** In a name, `$name` is a row's property of this name, `%i` and `%s` are its parts in turn. */
+function filled(name, args) {
+  const left = [...args];
+  return name.replace(/\$(\w+)/g, (_, key) => String(args[0][key])).replace(/%[is]/g, () => String(left.shift()));
+}
+
+async function inOrder(hooks) {
+  for (const hook of hooks) await hook();
+}
+
+async function failureOf(run) {
+  try {
+    await run();
+    return '';
+  } catch (error) {
+    return String(error?.stack ?? error);
+  }
+}
