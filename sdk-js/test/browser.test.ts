@@ -1,7 +1,5 @@
 /** Tabs and outbox in a real browser, with its locks, channels and database, against the gateway. */
 
-import { existsSync } from 'node:fs';
-
 import { build } from 'esbuild';
 import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -66,7 +64,7 @@ const SCRIPT = `
   globalThis.inPage = () => page;
 `;
 
-describe.skipIf(!existsSync(CHROMIUM))('in Chromium', () => {
+describe('in Chromium', () => {
   let gateway: DevGateway;
   let browser: Browser;
   let context: BrowserContext;
