@@ -83,6 +83,16 @@ drill: ## Break local clusters in every way, twice, and check what clients notic
 	cargo build --locked --profile $(PROFILE) --bin bobolink
 	$(BOBOLINK) drill all --rounds 2
 
+# Centrifugo's program, 6.9 or newer, for `make mixed`.
+CENTRIFUGO ?=
+
+.PHONY: mixed
+mixed: ## Two nodes of Centrifugo (CENTRIFUGO=path) beside two of ours on one Redis
+	@[ -x "$(CENTRIFUGO)" ] || { echo "mixed: not run, CENTRIFUGO= names no program" >&2; exit 3; }
+	scripts/setup build redis haproxy
+	cargo build --locked --profile $(PROFILE) --bin bobolink
+	$(BOBOLINK) drill mixed mixed-failover --centrifugo "$(CENTRIFUGO)"
+
 .PHONY: mutants
 mutants: ## Break the lines of tests/mutants.toml and see their tests fail
 	scripts/mutants

@@ -81,10 +81,11 @@ fn shape(args: &DrillArgs, name: Name) -> Shape {
     Shape {
         has_sentinels: name.has_sentinels(),
         has_links: name.needs_links(),
-        has_balancer: has_balancer(args),
+        has_balancer: has_balancer(args) && !name.is_mixed(),
         keeps_snapshots: name.keeps_snapshots(),
         gateways: 2,
         program: args.gateway.clone(),
+        centrifugo: args.centrifugo.clone().filter(|_| name.is_mixed()),
         files: args.files.clone(),
         is_kept: args.keep,
     }
@@ -99,11 +100,22 @@ async fn round(
     if name.needs_balancer() && !has_balancer(args) {
         return Err(DrillError::NoBalancer);
     }
+    if name.is_mixed() && !args.centrifugo.as_ref().is_some_and(|program| program.is_file()) {
+        return Err(DrillError::NoCentrifugo);
+    }
     let began = clock.now();
     let topology = Topology::start(&shape(args, name)).await?;
+    let (mut urls, mut apis) = (topology.client_addresses(), topology.api_addresses());
+    for gateway in &topology.foreign {
+        // Of a failover only our nodes promise to tell.
+        if name == Name::Mixed {
+            urls.push(gateway.client_address());
+        }
+        apis.push(gateway.api_address());
+    }
     let entrance = Entrance::new(
-        &topology.client_addresses(),
-        &topology.api_addresses(),
+        &urls,
+        &apis,
         Some(topology.secrets.api.clone()),
         Tokens::Signed(topology.secrets.token.clone()),
         PREFIX.to_owned(),
@@ -116,6 +128,7 @@ async fn round(
     let mut stage = Stage { topology, entrance, journal, checks, clock: clock.clone() };
     stage.calm().await?;
     let played = play(name, &mut stage).await;
+    stage.health_is_back().await;
     let verdict = last_of(crew, &stage.journal, false).await?;
     // What did not become as it should is a failure of the cluster, and told with what was seen.
     if let Err(error) = played {

@@ -46,6 +46,8 @@ pub enum DrillError {
         "HAProxy is not installed, or not wanted (--without-haproxy), and this drill is about it"
     )]
     NoBalancer,
+    #[error("this drill needs Centrifugo's program, name it with --centrifugo")]
+    NoCentrifugo,
     #[error("a client: {0}")]
     Client(client::Error),
     #[error("the snapshot of Redis: {0}")]

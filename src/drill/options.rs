@@ -54,6 +54,9 @@ pub struct DrillArgs {
     /// Program of the gateways, in the place of this one
     #[arg(long, value_name = "FILE")]
     pub gateway: Option<PathBuf>,
+    /// Centrifugo's program, for mixed and mixed-failover
+    #[arg(long, value_name = "FILE")]
+    pub centrifugo: Option<PathBuf>,
     /// Leaves the logs and the data of the processes behind, and says where
     #[arg(long)]
     pub keep: bool,
@@ -97,7 +100,7 @@ pub struct WatchArgs {
 /// A drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
-    /// All of those below but `cluster`
+    /// All but `cluster` and those with Centrifugo
     All,
     /// No drill: starts the local cluster, says where everything is, and stops it on Ctrl-C
     Cluster,
@@ -129,13 +132,22 @@ pub enum Name {
     HaproxyReload,
     /// The gateways are restarted one after the other
     RollingRestart,
+    /// Two of Centrifugo's nodes beside two of ours: everything in both directions, and restarts
+    Mixed,
+    /// The same, and the master is killed
+    MixedFailover,
 }
 
 impl Name {
     /// All drills, in the order in which they run.
     pub fn all() -> impl Iterator<Item = Self> {
-        let is_drill = |name: &Self| !matches!(name, Self::All | Self::Cluster);
+        let is_drill = |name: &Self| !matches!(name, Self::All | Self::Cluster) && !name.is_mixed();
         Self::value_variants().iter().copied().filter(is_drill)
+    }
+
+    /// Whether nodes of Centrifugo take part.
+    pub fn is_mixed(self) -> bool {
+        matches!(self, Self::Mixed | Self::MixedFailover)
     }
 
     /// What it is called on the command line.
@@ -155,7 +167,7 @@ impl Name {
         match self {
             Self::HaproxyReload => lossless,
             Self::RollingRestart => Limits { may_drop: true, ..lossless },
-            Self::NodeKill => {
+            Self::NodeKill | Self::Mixed => {
                 Limits { may_drop: true, may_fail: true, may_refuse: true, ..lossless }
             }
             Self::Partition => Limits { may_fail: true, may_refuse: true, ..lossless },

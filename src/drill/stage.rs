@@ -154,6 +154,33 @@ impl Stage {
         Api::new(place, self.entrance.api_key.clone()).call(method, params).await
     }
 
+    /// What a page of each gateway's health answers: 0 where nobody does, and nothing of those that do
+    /// not have the page, as other builds may not.
+    pub async fn health(&self, path: &str) -> Vec<u16> {
+        let mut found = Vec::new();
+        for gateway in &self.topology.gateways {
+            let status = match gateway.internal() {
+                Ok(mut api) => api.status(path).await.unwrap_or_default(),
+                Err(_) => 0,
+            };
+            if status != 404 {
+                found.push(status);
+            }
+        }
+        found
+    }
+
+    /// Looks whether every gateway is well in the end.
+    pub async fn health_is_back(&mut self) {
+        for path in ["/health/ready", "/health/delivery"] {
+            let is_green = async || self.health(path).await.iter().all(|found| *found == 200);
+            let outcome = self.until("every gateway is well", is_green).await;
+            let found = format!("{:?}", self.health(path).await);
+            let what = format!("{path} of every gateway is green in the end");
+            self.checks.that(&what, outcome.is_ok(), found);
+        }
+    }
+
     /// The offset that a stream has on one Redis.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! `bobolink drill`: quick drills on a cluster of real processes, and a watch that is lied to.
 
 use std::net::SocketAddr;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use hyper::Method;
 use memchr::memmem;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,6 +49,36 @@ async fn clients_of_a_killed_gateway_recover_on_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_cluster_takes_all_its_processes_along() {
+    let mut command = drill(&["cluster"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut addresses = Vec::new();
+    let reading = async {
+        while let Some(line) = lines.next_line().await.expect("text") {
+            if line == "Ctrl-C stops it." {
+                return;
+            }
+            let address = line.split_whitespace().nth(1).unwrap_or_default();
+            addresses.extend(address.trim_end_matches(',').parse::<SocketAddr>());
+        }
+        panic!("it ended by itself");
+    };
+    tokio::time::timeout(3 * SOON, reading).await.expect("the cluster starts");
+    assert!(addresses.len() >= 8, "{addresses:?}");
+    for address in &addresses {
+        TcpStream::connect(address).await.expect("it listens");
+    }
+    let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
+    kill_process(id, Signal::INT).expect("it is there");
+    let status = tokio::time::timeout(3 * SOON, child.wait()).await.expect("it ends");
+    assert_eq!(status.expect("a status").code(), Some(0));
+    for address in &addresses {
+        TcpStream::connect(address).await.expect_err("nobody listens any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn flags_that_make_no_sense_and_drills_that_cannot_run_have_codes_of_their_own() {
     for (args, code, told) in [
         (&["no-such-drill"][..], 2, "possible values"),
@@ -55,6 +86,7 @@ async fn flags_that_make_no_sense_and_drills_that_cannot_run_have_codes_of_their
         (&["all", "--channels", "9"], 2, "--channels must be at most"),
         (&["node-kill", "--url", "ws://127.0.0.1:1/"], 2, "--watch"),
         (&["all", "--watch", "--url", "ws://h/", "--api", "http://h/api"], 2, "takes one name"),
+        (&["mixed"], 3, "not run: this drill needs Centrifugo"),
         (&["haproxy-reload", "--without-haproxy"], 3, "not run: HAProxy"),
         (&["node-kill", "--files", "no/such/folder"], 3, "not run: no/such/folder"),
     ] {
@@ -116,7 +148,7 @@ async fn watch(gateway: &Server, address: SocketAddr) -> Output {
         ]
         .concat(),
     );
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program");
     until_all_is_well(&mut child).await;
     let headers = [("x-api-key", "api-key")];

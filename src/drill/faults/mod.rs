@@ -6,6 +6,7 @@
 
 mod edge;
 mod failovers;
+mod mixed;
 mod outages;
 mod wires;
 
@@ -32,6 +33,8 @@ pub async fn play(name: Name, stage: &mut Stage) -> Result<(), DrillError> {
             outages::redis_old_snapshot(stage).await
         }
         Name::NodeKill => edge::node_kill(stage).await,
+        Name::Mixed => mixed::mixed(stage).await,
+        Name::MixedFailover => mixed::mixed_failover(stage).await,
         Name::HaproxyReload => edge::haproxy_reload(stage).await,
         Name::RollingRestart => edge::rolling_restart(stage).await,
     }

@@ -29,6 +29,7 @@ pub async fn redis_outage(stage: &mut Stage) -> Result<(), DrillError> {
     all.for_each(|node| node.process.kill());
     stage.until("publications are refused", async || refusals(stage, began) > 0).await?;
     publishing_is_refused_for_now(stage).await;
+    health_tells(stage).await;
     sleep(OUTAGE.saturating_sub(stage.journal.now().saturating_sub(began))).await;
 
     let (replicas, others) = (stage.topology.redis.len() - 1, stage.topology.sentinels.len() - 1);
@@ -125,6 +126,21 @@ async fn publishing_is_refused_for_now(stage: &mut Stage) {
     stage.checks.that("a new connection is accepted while Redis is away", let_in, &told);
     let what = "a client's publish fails with a temporary error while Redis is away";
     stage.checks.that(what, told == TEMPORARY, told);
+}
+
+/// Alarms go off, and load balancers go on sending clients: no other node would be better.
+async fn health_tells(stage: &mut Stage) {
+    if stage.health("/health/delivery").await.is_empty() {
+        return;
+    }
+    let is_red = async || stage.health("/health/delivery").await.iter().all(|found| *found == 503);
+    let outcome = stage.until("every gateway says that nothing is delivered", is_red).await;
+    let found = format!("{:?}", stage.health("/health/delivery").await);
+    let what = "every gateway says that nothing is delivered while Redis is away";
+    stage.checks.that(what, outcome.is_ok(), found);
+    let found = stage.health("/health/ready").await;
+    let is_green = found.iter().all(|found| *found == 200);
+    stage.checks.that("every gateway stays ready for clients", is_green, format!("{found:?}"));
 }
 
 const TEMPORARY: &str = "temporary";

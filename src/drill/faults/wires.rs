@@ -15,6 +15,8 @@ use crate::protocol::command::SubscribeRequest;
 
 /// For how long wires stay as they are.
 const DAMAGED: Duration = Duration::from_secs(4);
+/// For how long a master goes on that nobody follows.
+const FORKED: Duration = Duration::from_millis(1_500);
 /// Publications of the forked stream before the fork, and beyond it on the former master.
 const BEFORE_FORK: u64 = 11;
 const BEYOND_FORK: u64 = 2;
@@ -52,6 +54,9 @@ pub async fn replication_cut(stage: &mut Stage) -> Result<(), DrillError> {
     stage.fault();
     links(stage).for_each(|link| link.damage(Whose::Replicas, Fate::Dead));
     let (acknowledged, _) = publish(stage, &channel, BEYOND_FORK).await?;
+    // Long enough for every writer to publish what will be lost, and shorter than
+    // min-replicas-max-lag, from which on nothing is acknowledged.
+    sleep(FORKED).await;
     stage.topology.redis[master].process.kill();
     // Replicas of the next master are to reach it.
     links(stage).for_each(|link| link.mend());

@@ -5,6 +5,7 @@
 //! from, [`process`] holds one of them.
 
 pub mod files;
+pub mod foreign;
 pub mod plan;
 pub mod process;
 
@@ -27,6 +28,11 @@ use crate::time::random_letters;
 pub const START: Duration = Duration::from_secs(60);
 /// The longest that a process may take to stop when it is asked to.
 const STOP: Duration = Duration::from_secs(45);
+/// Where our gateways say that they take connections, and where Centrifugo's do.
+const HEALTH: &str = "/health/ready";
+const FOREIGN_HEALTH: &str = "/health";
+/// Nodes of Centrifugo.
+const FOREIGN: usize = 2;
 /// Letters of each secret: drills are for one machine and a few minutes.
 const SECRET_LETTERS: usize = 24;
 
@@ -44,6 +50,8 @@ pub struct Shape {
     pub gateways: usize,
     /// The gateway's program, if not the one that runs.
     pub program: Option<PathBuf>,
+    /// Centrifugo's program, if two of its nodes are to be there.
+    pub centrifugo: Option<PathBuf>,
     /// Where the files are, if not in the binary.
     pub files: Option<PathBuf>,
     /// Leaves logs and data behind.
@@ -56,6 +64,8 @@ pub struct Topology {
     pub redis: Vec<RedisNode>,
     pub sentinels: Vec<RedisNode>,
     pub gateways: Vec<Gateway>,
+    /// Centrifugo's.
+    pub foreign: Vec<Gateway>,
     pub balancer: Option<Balancer>,
     pub secrets: Secrets,
     /// After everything that writes into it.
@@ -78,6 +88,8 @@ pub struct RedisNode {
 pub struct Gateway {
     pub process: Process,
     pub addresses: GatewayAddresses,
+    /// The path that answers 200 when it takes connections.
+    health: &'static str,
 }
 
 /// HAProxy.
@@ -119,6 +131,7 @@ impl Topology {
             redis: Vec::new(),
             sentinels: Vec::new(),
             gateways: Vec::new(),
+            foreign: Vec::new(),
             balancer: None,
             secrets,
             folder,
@@ -127,9 +140,12 @@ impl Topology {
         topology.start_sentinels(&plan).await?;
         for (at, addresses) in plan.addresses.gateways.iter().enumerate() {
             let process = Process::start(plan.gateway(at))?;
-            topology.gateways.push(Gateway { process, addresses: *addresses });
+            topology.gateways.push(Gateway { process, addresses: *addresses, health: HEALTH });
         }
-        for gateway in &mut topology.gateways {
+        if let Some(program) = &shape.centrifugo {
+            topology.start_foreign(&plan, program)?;
+        }
+        for gateway in topology.gateways.iter_mut().chain(&mut topology.foreign) {
             gateway.ready().await?;
         }
         topology.start_balancer(&plan).await?;
@@ -174,6 +190,19 @@ impl Topology {
         Ok(())
     }
 
+    fn start_foreign(&mut self, plan: &Plan, program: &Path) -> Result<(), TopologyError> {
+        for number in 1..=FOREIGN {
+            let (clients, internal, agent) = (free_address()?, free_address()?, free_address()?);
+            let addresses = GatewayAddresses { clients, internal, agent };
+            let name = format!("centrifugo-{number}");
+            let settings = foreign::settings(plan, &name, &addresses).to_string();
+            self.folder.write(&foreign::file_of(&name), &settings)?;
+            let process = Process::start(foreign::recipe(program, self.folder.path(""), name))?;
+            self.foreign.push(Gateway { process, addresses, health: FOREIGN_HEALTH });
+        }
+        Ok(())
+    }
+
     async fn start_balancer(&mut self, plan: &Plan) -> Result<(), TopologyError> {
         let (Some(recipe), Some(addresses)) = (plan.balancer(), plan.addresses.balancer) else {
             return Ok(());
@@ -196,10 +225,9 @@ impl Topology {
 
     /// Where clients connect: HAProxy, or each gateway.
     pub fn client_addresses(&self) -> Vec<String> {
-        let of = |address: SocketAddr| format!("ws://{address}/connection/websocket");
         match &self.balancer {
-            Some(balancer) => vec![of(balancer.addresses.clients)],
-            None => self.gateways.iter().map(|gateway| of(gateway.addresses.clients)).collect(),
+            Some(balancer) => vec![websocket(balancer.addresses.clients)],
+            None => self.gateways.iter().map(Gateway::client_address).collect(),
         }
     }
 
@@ -218,7 +246,8 @@ impl Topology {
     pub async fn stop(mut self) -> Result<(), TopologyError> {
         let mut outcome = Ok(());
         let balancer = self.balancer.as_mut().map(|balancer| &mut balancer.process);
-        let gateways = self.gateways.iter_mut().map(|gateway| &mut gateway.process);
+        let gateways =
+            self.gateways.iter_mut().chain(&mut self.foreign).map(|gateway| &mut gateway.process);
         let redis = self.sentinels.iter_mut().chain(&mut self.redis);
         let all: Vec<_> = balancer
             .into_iter()
@@ -278,8 +307,8 @@ impl Gateway {
     /// # Errors
     /// If it ends, or is not in time.
     pub async fn ready(&mut self) -> Result<(), TopologyError> {
-        let mut api = self.internal()?;
-        Ok(self.process.ready(START, async || api.status("/health/ready").await == Ok(200)).await?)
+        let (mut api, health) = (self.internal()?, self.health);
+        Ok(self.process.ready(START, async || api.status(health).await == Ok(200)).await?)
     }
 
     /// Asks it on its internal port.
@@ -290,6 +319,12 @@ impl Gateway {
         Ok(Api::new(Place::new(&format!("http://{}", self.addresses.internal))?, None))
     }
 
+    /// Where clients connect if nothing stands before it.
+    pub fn client_address(&self) -> String {
+        websocket(self.addresses.clients)
+    }
+
+    /// Where its server API is.
     pub fn api_address(&self) -> String {
         format!("http://{}/api", self.addresses.internal)
     }
@@ -310,6 +345,10 @@ impl Balancer {
     fn stats(&self) -> Result<Api, PlaceError> {
         Ok(Api::new(Place::new(&format!("http://{}", self.addresses.stats))?, None))
     }
+}
+
+fn websocket(address: SocketAddr) -> String {
+    format!("ws://{address}/connection/websocket")
 }
 
 /// How many servers HAProxy counts as up, in all backends.
