@@ -14,7 +14,7 @@ use super::journal::{Crowd, Journal};
 use super::options::{DrillArgs, Name};
 use super::report::{Checks, Round};
 use super::stage::Stage;
-use super::topology::{Shape, Topology, files, is_installed};
+use super::topology::{Shape, Topology, is_installed};
 use super::verdict::Verdict;
 use crate::time::Clock;
 
@@ -74,7 +74,7 @@ pub async fn cluster(args: &DrillArgs, out: &mut impl Write) -> Result<(), Drill
 
 /// Whether HAProxy stands before the gateways.
 fn has_balancer(args: &DrillArgs) -> bool {
-    !args.without_haproxy && is_installed("haproxy") && files::has_balancer(args.files.as_deref())
+    !args.without_haproxy && is_installed("haproxy")
 }
 
 fn shape(args: &DrillArgs, name: Name) -> Shape {

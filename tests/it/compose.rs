@@ -63,6 +63,18 @@ fn twins_are_started_from_the_same_files() {
 }
 
 #[test]
+fn mounted_paths_are_there() {
+    for (name, service) in services() {
+        for volume in service["volumes"].as_array().expect("volumes") {
+            let text = volume.as_str().expect("text");
+            if let Some(path) = text.strip_prefix("./").and_then(|text| text.split(':').next()) {
+                assert!(root().join(path).exists(), "{name} mounts {path}");
+            }
+        }
+    }
+}
+
+#[test]
 fn all_services_come_back_and_tell_whether_they_are_well() {
     for (name, service) in services() {
         assert_eq!(service["restart"], "unless-stopped", "{name}");
@@ -115,7 +127,7 @@ fn every_file_that_the_program_carries_is_in_the_image_of_its_build() {
         .lines()
         .filter_map(|line| line.split_once("include_str!(\"../../../")?.1.split('"').next())
         .collect();
-    assert!(carried.len() >= 4, "{carried:?}");
+    assert!(carried.len() >= 5, "{carried:?}");
     let Ok(sent) = fs::read_to_string(root().join(".dockerignore")) else {
         return;
     };

@@ -15,10 +15,8 @@ const FILES: &[(&str, &str)] = &[
     ("sentinel/replica.conf", include_str!("../../../sentinel/replica.conf")),
     ("sentinel/sentinel.conf", include_str!("../../../sentinel/sentinel.conf")),
     ("sentinel/gateway.toml", include_str!("../../../sentinel/gateway.toml")),
+    ("haproxy/haproxy.cfg", include_str!("../../../haproxy/haproxy.cfg")),
 ];
-
-/// Of HAProxy; in the folder that is given, or in the current one.
-const BALANCER: &str = "haproxy/haproxy.cfg";
 
 /// A folder for all that the processes write; removed when this is dropped.
 #[derive(Debug)]
@@ -52,10 +50,6 @@ impl Folder {
             };
             folder.write(below, &text)?;
         }
-        let balancer = balancer(from);
-        if balancer.exists() {
-            folder.write(BALANCER, &read(&balancer)?)?;
-        }
         let start = folder.path("sentinel/start");
         fs::set_permissions(&start, Permissions::from_mode(0o700)).map_err(at(&start))?;
         Ok(folder)
@@ -85,15 +79,6 @@ impl Drop for Folder {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
-}
-
-/// Whether there is a configuration for HAProxy.
-pub fn has_balancer(from: Option<&Path>) -> bool {
-    balancer(from).exists()
-}
-
-fn balancer(from: Option<&Path>) -> PathBuf {
-    from.unwrap_or(Path::new("")).join(BALANCER)
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
