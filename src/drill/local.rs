@@ -38,14 +38,20 @@ pub async fn rounds(
             one => names.push(*one),
         }
     }
+    let is_one_of_many = names.len() > 1 || args.rounds > 1;
     let mut rounds = Vec::new();
     for number in 1..=args.rounds {
         for name in &names {
             write!(out, "{} …", name.text())?;
             out.flush()?;
-            let round = unless_stopped(round(*name, number, args, clock)).await?;
-            let verdict = if round.passed { "pass" } else { "FAIL" };
-            writeln!(out, " {verdict} after {:.0} s", round.seconds)?;
+            let round = match unless_stopped(round(*name, number, args, clock)).await {
+                // Where others run too, what they say is not lost for it.
+                Err(error) if is_one_of_many && !matches!(error, DrillError::Stopped) => {
+                    Round::not_run(*name, number, error)
+                }
+                other => other?,
+            };
+            writeln!(out, " {} after {:.0} s", round.word(), round.seconds)?;
             rounds.push(round);
         }
     }

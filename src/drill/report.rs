@@ -67,6 +67,20 @@ impl Round {
     }
 }
 
+impl Round {
+    /// A drill that could not be made, which is no pass.
+    pub fn not_run(drill: Name, round: u32, why: impl ToString) -> Self {
+        let failures = vec![format!("not run: {}", why.to_string())];
+        let (verdict, checks) = (Verdict::default(), Vec::new());
+        Self { drill, round, passed: false, failures, checks, seconds: 0.0, verdict }
+    }
+
+    /// The outcome in a word.
+    pub fn word(&self) -> &'static str {
+        if self.passed { "pass" } else { "FAIL" }
+    }
+}
+
 impl Checks {
     /// Notes what should hold and whether it does; `found` says what was seen.
     pub fn that(&mut self, what: &str, holds: bool, found: impl ToString) {
@@ -93,7 +107,7 @@ const COLUMNS: &[Column] = &[
     ("dropped", |round| round.verdict.dropped.to_string()),
     ("silence s", |round| seconds(Some(round.verdict.longest_silence_ms))),
     ("whole s", |round| seconds(round.verdict.whole_after_ms)),
-    ("verdict", |round| if round.passed { "pass" } else { "FAIL" }.to_owned()),
+    ("verdict", |round| round.word().to_owned()),
 ];
 
 /// The rounds as a table, then what went wrong.
@@ -160,6 +174,8 @@ mod tests {
         assert!(!cold.passed);
         assert_eq!(cold.failures, ["not so: it is warm (7 degrees)"]);
         assert!(!Report::of(Vec::new()).passed, "nothing ran");
+        let not_run = Round::not_run(Name::NodeKill, 1, "no program");
+        assert!(!Report::of(vec![good(), not_run]).passed, "not all ran");
     }
 
     #[test]

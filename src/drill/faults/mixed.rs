@@ -183,6 +183,10 @@ async fn until(client: &mut Client, is_it: impl Fn(&Incoming) -> bool) -> bool {
             if is_it(&incoming) {
                 return true;
             }
+            // Nothing else comes, though it can be asked for ever.
+            if matches!(incoming, Incoming::Closed(_)) {
+                break;
+            }
         }
         false
     };
