@@ -13,6 +13,8 @@ ARGS ?= --dev
 FUZZ_SECONDS ?= 30
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# What is built with PROFILE.
+BOBOLINK := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bobolink
 # The binary the third-party suites run against.
 GATEWAY_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
 export GATEWAY_BIN
@@ -31,7 +33,7 @@ help: ## List the verbs
 start: ## Build the gateway and run it for development
 	scripts/setup build
 	cargo build --locked --profile $(PROFILE) --bin bobolink
-	exec $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bobolink serve $(ARGS)
+	exec $(BOBOLINK) serve $(ARGS)
 
 .PHONY: build
 build: ## Build the library, the binary and every test
@@ -43,7 +45,7 @@ test: lint test-rust test-sdk test-pages test-node test-browser test-python ## C
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
-	scripts/setup redis haproxy
+	scripts/setup redis haproxy compose
 	cargo test --locked --no-fail-fast
 
 .PHONY: test-sdk
@@ -75,6 +77,28 @@ test-python: debug-binary ## Run the Python client's and API client's suite agai
 .PHONY: debug-binary
 debug-binary:
 	cargo build --locked --bin bobolink
+
+.PHONY: cluster
+cluster: ## Start the cluster of docker-compose.yml as local processes, until Ctrl-C
+	scripts/setup build redis haproxy
+	cargo build --locked --profile $(PROFILE) --bin bobolink
+	exec $(BOBOLINK) drill cluster
+
+.PHONY: drill
+drill: ## Break local clusters in every way, twice, and check what clients notice (under 15 minutes)
+	scripts/setup build redis haproxy
+	cargo build --locked --profile $(PROFILE) --bin bobolink
+	$(BOBOLINK) drill all --rounds 2
+
+# Centrifugo's program, 6.9 or newer, for `make mixed`.
+CENTRIFUGO ?=
+
+.PHONY: mixed
+mixed: ## Two nodes of Centrifugo (CENTRIFUGO=path) beside two of ours on one Redis
+	@[ -x "$(CENTRIFUGO)" ] || { echo "mixed: not run, CENTRIFUGO= names no program" >&2; exit 3; }
+	scripts/setup build redis haproxy
+	cargo build --locked --profile $(PROFILE) --bin bobolink
+	$(BOBOLINK) drill mixed mixed-failover --centrifugo "$(CENTRIFUGO)"
 
 .PHONY: mutants
 mutants: ## Break the lines of tests/mutants.toml and see their tests fail

@@ -13,7 +13,8 @@
 //! 9. [`server`]: puts the parts together; [`cli`] starts it.
 //!
 //! Beside them, [`client`] speaks the protocol from the other end, over [`protocol`] alone, and
-//! [`bench`] does so by the thousand to measure a server.
+//! [`bench`] does so by the thousand to measure a server. [`drill`] breaks a cluster and judges what its
+//! clients were told.
 //!
 //! [`time`], [`lifecycle`], [`descriptors`] and [`telemetry`] serve all layers.
 
@@ -38,4 +39,5 @@ pub mod transport;
 pub mod server;
 pub mod client;
 pub mod bench;
+pub mod drill;
 pub mod cli;

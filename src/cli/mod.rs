@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod bench;
+mod drill;
 mod flags;
 mod config;
 mod serve;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::options::BenchArgs;
 use crate::config::secrets::NoRandomness;
 use crate::config::{Config, ConfigErrors, Disk, Sources, load};
+use crate::drill::options::DrillArgs;
 use crate::server::{ServerError, token_settings};
 use crate::time::Clock;
 use flags::Flags;
@@ -53,6 +55,8 @@ pub enum Command {
     Healthcheck(HealthcheckArgs),
     /// Load a server and measure it.
     Bench(BenchArgs),
+    /// Break a cluster and see what its clients notice.
+    Drill(DrillArgs),
     /// Print the version.
     Version,
 }
@@ -214,6 +218,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
             return Ok(runtime()?.block_on(healthcheck::run(&target)));
         }
         Command::Bench(args) => return Ok(bench::run(&args, &clock, out)?),
+        Command::Drill(args) => return Ok(runtime()?.block_on(drill::run(&args, &clock, out))),
         Command::Version => version(out)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -37,7 +37,7 @@ pub use self::address::AddressError;
 pub use self::keys::Keys;
 pub use self::link::{Answer, CallError, Identity, Link};
 pub use self::options::{Access, OptionsError, Place, Replicas, ShardOptions, Source, shards};
-pub use self::resp::{Command, Value};
+pub use self::resp::{Command, Decoder, Value};
 pub use self::routes::{Attachment, Durability, Route};
 pub use self::script::{Script, eval};
 pub use self::shard::{Receive, Shard};

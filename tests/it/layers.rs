@@ -21,8 +21,11 @@ const SERVICES: &[(&str, &[&str])] =
     &[("time", &[]), ("lifecycle", &[]), ("descriptors", &[]), ("telemetry", &["config"])];
 
 /// Modules that stand beside the layers, with those that use them and those they use.
-const BESIDE: &[(&str, &[&str], &[&str])] =
-    &[("client", &["cli"], &["protocol"]), ("bench", &["cli"], &["protocol", "websocket", "auth"])];
+const BESIDE: &[(&str, &[&str], &[&str])] = &[
+    ("client", &["cli", "drill"], &["protocol"]),
+    ("bench", &["cli"], &["protocol", "websocket", "auth"]),
+    ("drill", &["cli"], &["protocol", "client", "auth", "redis"]),
+];
 
 /// The crate's two roots declare and start everything, so no arrow binds them.
 const ROOTS: &[&str] = &["main", "lib"];

@@ -2,7 +2,9 @@
 
 mod bench;
 mod ci;
+mod compose;
 mod dev;
+mod drill;
 mod edge;
 mod framing;
 mod fuzzed;

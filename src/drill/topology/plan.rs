@@ -1,0 +1,202 @@
+//! The plan of the local topology: which processes there are, and how each is started. Pure.
+//!
+//! Each has a twin in docker-compose.yml with the same name, the same files and the same variables;
+//! only their values differ, since there every process has an address of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::process::Recipe;
+use crate::drill::secret::Hidden;
+
+/// The name under which gateways know the master's address in the plan without Sentinel.
+const LOCALHOST: &str = "127.0.0.1";
+/// How soon the sentinels give up the master, in milliseconds: drills should not wait for what the file
+/// grants a busy cluster.
+const DOWN_AFTER: &str = "1000";
+
+/// Where everything is.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// Of each Redis; the first is the first master.
+    pub redis: Vec<SocketAddr>,
+    /// Under which each Redis is known to others: the same, or that of the link in front of it.
+    pub announced: Vec<SocketAddr>,
+    /// None where there is one Redis alone.
+    pub sentinels: Vec<SocketAddr>,
+    pub gateways: Vec<GatewayAddresses>,
+    pub balancer: Option<BalancerAddresses>,
+}
+
+/// The ports of one gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayAddresses {
+    pub clients: SocketAddr,
+    pub internal: SocketAddr,
+    pub agent: SocketAddr,
+}
+
+/// The ports of HAProxy.
+#[derive(Clone, Copy, Debug)]
+pub struct BalancerAddresses {
+    pub clients: SocketAddr,
+    pub api: SocketAddr,
+    pub stats: SocketAddr,
+}
+
+/// What nobody else should know.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    pub redis: Hidden,
+    pub sentinel: Hidden,
+    pub token: Hidden,
+    pub api: Hidden,
+}
+
+/// All that recipes are made from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub addresses: Addresses,
+    pub secrets: Secrets,
+    /// Holds the files, and a folder for each process.
+    pub folder: PathBuf,
+    /// The gateway's program.
+    pub gateway: PathBuf,
+    /// Further options of every Redis, such as `["--appendonly", "no"]`.
+    pub redis_options: Vec<String>,
+}
+
+impl Plan {
+    /// All processes in the order in which they start.
+    pub fn recipes(&self) -> Vec<Recipe> {
+        let mut all: Vec<_> = (0..self.addresses.redis.len()).map(|at| self.redis(at)).collect();
+        all.extend((0..self.addresses.sentinels.len()).map(|at| self.sentinel(at)));
+        all.extend((0..self.addresses.gateways.len()).map(|at| self.gateway(at)));
+        all.extend(self.balancer());
+        all
+    }
+
+    /// A Redis; the first begins as the master.
+    pub fn redis(&self, at: usize) -> Recipe {
+        let role = if at == 0 { "master" } else { "replica" };
+        let mut args = vec![role.to_owned()];
+        args.extend(self.redis_options.iter().cloned());
+        let (listens, announced) = (self.addresses.redis[at], self.addresses.announced[at]);
+        let mut environment = vec![
+            ("PORT", listens.port().to_string()),
+            ("BIND", LOCALHOST.to_owned()),
+            ("ANNOUNCE_HOST", announced.ip().to_string()),
+            ("ANNOUNCE_PORT", announced.port().to_string()),
+        ];
+        if at > 0 {
+            environment.extend(self.first_master());
+        }
+        environment.push(("REDIS_PASSWORD", self.secrets.redis.expose().to_owned()));
+        self.started(format!("redis-{}", at + 1), args, environment)
+    }
+
+    fn sentinel(&self, at: usize) -> Recipe {
+        let args = ["sentinel", "--sentinel", "down-after-milliseconds", "main", DOWN_AFTER];
+        let address = self.addresses.sentinels[at];
+        let mut environment = vec![
+            ("PORT", address.port().to_string()),
+            ("BIND", LOCALHOST.to_owned()),
+            ("ANNOUNCE_HOST", address.ip().to_string()),
+            ("ANNOUNCE_PORT", address.port().to_string()),
+        ];
+        environment.extend(self.first_master());
+        environment.push(("REDIS_PASSWORD", self.secrets.redis.expose().to_owned()));
+        environment.push(("SENTINEL_PASSWORD", self.secrets.sentinel.expose().to_owned()));
+        let args = args.map(str::to_owned).to_vec();
+        self.started(format!("sentinel-{}", at + 1), args, environment)
+    }
+
+    fn first_master(&self) -> [(&'static str, String); 2] {
+        let master = self.addresses.announced[0];
+        [("MASTER_HOST", master.ip().to_string()), ("MASTER_PORT", master.port().to_string())]
+    }
+
+    /// A process that sentinel/start starts.
+    fn started(
+        &self,
+        name: String,
+        args: Vec<String>,
+        mut environment: Vec<(&'static str, String)>,
+    ) -> Recipe {
+        let folder = self.folder.join(&name);
+        environment.push(("DATA", folder.display().to_string()));
+        Recipe { name, program: self.folder.join("sentinel/start"), args, environment, folder }
+    }
+
+    /// A gateway.
+    pub fn gateway(&self, at: usize) -> Recipe {
+        let name = format!("gateway-{}", at + 1);
+        let GatewayAddresses { clients, internal, agent } = self.addresses.gateways[at];
+        let config = self.folder.join("sentinel/gateway.toml");
+        let args = vec!["serve".to_owned(), "-c".to_owned(), config.display().to_string()];
+        let (engine, place) = self.engine();
+        let secret = |hidden: &Hidden| hidden.expose().to_owned();
+        let mut environment = vec![
+            ("BOBOLINK_NODE_NAME", name.clone()),
+            ("BOBOLINK_HTTP_SERVER_ADDRESS", clients.ip().to_string()),
+            ("BOBOLINK_HTTP_SERVER_PORT", clients.port().to_string()),
+            ("BOBOLINK_HTTP_SERVER_INTERNAL_PORT", internal.port().to_string()),
+            ("BOBOLINK_HTTP_SERVER_AGENT_PORT", agent.port().to_string()),
+            ("BOBOLINK_HTTP_SERVER_TRUSTED_PROXIES", LOCALHOST.to_owned()),
+            (engine, place),
+            ("BOBOLINK_ENGINE_REDIS_CLIENT_NAME", name.clone()),
+            ("BOBOLINK_ENGINE_REDIS_PASSWORD", secret(&self.secrets.redis)),
+            ("BOBOLINK_ENGINE_REDIS_SENTINEL_PASSWORD", secret(&self.secrets.sentinel)),
+            ("BOBOLINK_CLIENT_TOKEN_HMAC_SECRET_KEY", secret(&self.secrets.token)),
+            ("BOBOLINK_HTTP_API_KEY", secret(&self.secrets.api)),
+        ];
+        if self.addresses.balancer.is_none() {
+            // Clients come directly, and say nothing of a proxy.
+            environment.push(("BOBOLINK_HTTP_SERVER_PROXY_PROTOCOL", "false".to_owned()));
+        }
+        let folder = self.folder.join(&name);
+        Recipe { name, program: self.gateway.clone(), args, environment, folder }
+    }
+
+    fn engine(&self) -> (&'static str, String) {
+        let sentinels: Vec<_> = self.addresses.sentinels.iter().map(ToString::to_string).collect();
+        match sentinels.is_empty() {
+            false => ("BOBOLINK_ENGINE_REDIS_SENTINEL_ADDRESS", sentinels.join(",")),
+            true => ("BOBOLINK_ENGINE_REDIS_ADDRESS", self.addresses.announced[0].to_string()),
+        }
+    }
+
+    /// HAProxy, if there is one.
+    pub fn balancer(&self) -> Option<Recipe> {
+        let BalancerAddresses { clients, api, stats } = self.addresses.balancer?;
+        let folder = self.folder.join("haproxy");
+        let config = folder.join("haproxy.cfg");
+        let mut environment = vec![
+            ("LISTEN_CLIENTS", clients.to_string()),
+            ("LISTEN_API", api.to_string()),
+            ("LISTEN_STATS", stats.to_string()),
+            ("HAPROXY_SOCKET", folder.join("admin.sock").display().to_string()),
+            ("MAX_CONNECTIONS", "4000".to_owned()),
+            // All clients of a drill come from one address.
+            ("CONNECTIONS_PER_ADDRESS", "100000".to_owned()),
+        ];
+        for (gateway, names) in self.addresses.gateways.iter().zip(GATEWAY_VARIABLES) {
+            let GatewayAddresses { clients, internal, agent } = gateway;
+            let [host, port, internal_port, agent_port] = *names;
+            environment.push((host, clients.ip().to_string()));
+            environment.push((port, clients.port().to_string()));
+            environment.push((internal_port, internal.port().to_string()));
+            environment.push((agent_port, agent.port().to_string()));
+        }
+        let args = ["-W", "-db", "-f"].map(str::to_owned).into_iter();
+        let args = args.chain([config.display().to_string()]).collect();
+        let name = "haproxy".to_owned();
+        Some(Recipe { name, program: Path::new("haproxy").to_owned(), args, environment, folder })
+    }
+}
+
+/// The variables of haproxy/haproxy.cfg for each gateway.
+const GATEWAY_VARIABLES: &[[&str; 4]] = &[
+    ["GATEWAY_1", "GATEWAY_1_PORT", "GATEWAY_1_INTERNAL_PORT", "GATEWAY_1_AGENT_PORT"],
+    ["GATEWAY_2", "GATEWAY_2_PORT", "GATEWAY_2_INTERNAL_PORT", "GATEWAY_2_AGENT_PORT"],
+];

@@ -1,0 +1,224 @@
+//! `bobolink drill`: quick drills on a cluster of real processes, and a watch that is lied to.
+
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
+
+use hyper::Method;
+use memchr::memmem;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::support::{SECRET, SOON, Server, eventually, http};
+
+/// What a drill needs of a gateway that it only watches.
+const WATCHED: &str = "
+http_api.key = \"api-key\"
+[[channel.namespaces]]
+name = \"chat\"
+history_size = 1000
+history_ttl = \"60s\"
+force_recovery = true
+allow_subscribe_for_client = true
+";
+
+/// A few of everything, so that what is slow is the cluster.
+const FEW: &[&str] = &["--readers", "12", "--json", "-"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_master_loses_nothing_without_a_word() {
+    passes(&[&["redis-failover"], FEW].concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_of_the_stream_is_never_called_recovered() {
+    let round = passes(&[&["replication-cut"], FEW].concat()).await;
+    let checks = round["checks"].to_string();
+    assert!(checks.contains("the new master lacks acknowledged publications"), "{checks}");
+    assert!(checks.contains("resumes from 13 is not called recovered"), "{checks}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_killed_gateway_recover_on_the_other() {
+    let round = passes(&["node-kill", "--readers", "60", "--json", "-"]).await;
+    assert!(round["recovered"].as_u64() > Some(0), "{round}");
+    assert!(round["dropped"].as_u64() > Some(0), "{round}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_cluster_takes_all_its_processes_along() {
+    let mut command = drill(&["cluster"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut addresses = Vec::new();
+    let reading = async {
+        while let Some(line) = lines.next_line().await.expect("text") {
+            if line == "Ctrl-C stops it." {
+                return;
+            }
+            let address = line.split_whitespace().nth(1).unwrap_or_default();
+            addresses.extend(address.trim_end_matches(',').parse::<SocketAddr>());
+        }
+        panic!("it ended by itself");
+    };
+    tokio::time::timeout(3 * SOON, reading).await.expect("the cluster starts");
+    assert!(addresses.len() >= 8, "{addresses:?}");
+    for address in &addresses {
+        TcpStream::connect(address).await.expect("it listens");
+    }
+    let id = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
+    kill_process(id, Signal::INT).expect("it is there");
+    let status = tokio::time::timeout(3 * SOON, child.wait()).await.expect("it ends");
+    assert_eq!(status.expect("a status").code(), Some(0));
+    for address in &addresses {
+        TcpStream::connect(address).await.expect_err("nobody listens any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flags_that_make_no_sense_and_drills_that_cannot_run_have_codes_of_their_own() {
+    for (args, code, told) in [
+        (&["no-such-drill"][..], 2, "possible values"),
+        (&["cluster", "node-kill"], 2, "cluster is no drill"),
+        (&["all", "--channels", "9"], 2, "--channels must be at most"),
+        (&["node-kill", "--url", "ws://127.0.0.1:1/"], 2, "--watch"),
+        (&["all", "--watch", "--url", "ws://h/", "--api", "http://h/api"], 2, "takes one name"),
+        (&["mixed"], 3, "not run: this drill needs Centrifugo"),
+        (&["haproxy-reload", "--without-haproxy"], 3, "not run: HAProxy"),
+        (&["node-kill", "--files", "no/such/folder"], 3, "not run: no/such/folder"),
+    ] {
+        let output = drill(args).output().await.expect("the program");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
+        assert!(errors.contains(told), "{args:?}: {errors}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_gateway_passes_while_it_is_watched() {
+    let gateway = Server::start(WATCHED).await;
+    let output = watch(&gateway, gateway.address()).await;
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+    let round = &report["rounds"][0];
+    assert_eq!(round["dropped"], 1, "{round}");
+    assert_eq!((&round["lost"], &round["told"]), (&0.into(), &0.into()), "{round}");
+    assert!(round["recovered"].as_u64() > Some(0), "{round}");
+    assert!(!shown(&output).contains(SECRET), "a secret is told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_becomes_another_fails_the_drill() {
+    let gateway = Server::start(WATCHED).await;
+    let (address, _forger) = forger(gateway.address()).await;
+    let output = watch(&gateway, address).await;
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(1), "{}", shown(&output));
+    let round = &report["rounds"][0];
+    assert!(round["lost"].as_u64() > Some(0), "{round}");
+    assert!(round["doubled"].as_u64() > Some(0), "{round}");
+    assert_eq!(report["passed"], false);
+}
+
+/// Runs drills that have to pass; the first round.
+async fn passes(args: &[&str]) -> Value {
+    let output = drill(args).output().await.expect("the program");
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+    let round = report(&output)["rounds"][0].take();
+    assert_eq!(round["passed"], true, "{round}");
+    for none in ["lost", "doubled", "out_of_order", "false_recovered"] {
+        assert_eq!(round[none], 0, "{none}: {round}");
+    }
+    assert!(round["delivered"].as_u64() > Some(100), "{round}");
+    round
+}
+
+/// Watches a gateway through an address, and disconnects one reader as the fault.
+async fn watch(gateway: &Server, address: SocketAddr) -> Output {
+    let url = format!("ws://{address}/connection/websocket");
+    let api = format!("http://{}/api", gateway.address());
+    let mut command = drill(
+        &[
+            &["node-kill", "--watch", "--url", &url, "--api", &api, "--api-key", "api-key"],
+            &["--token-secret", SECRET, "--seconds", "5", "--channels", "2", "--writers", "2"],
+            &["--readers", "6", "--json", "-"][..],
+        ]
+        .concat(),
+    );
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program");
+    until_all_is_well(&mut child).await;
+    let headers = [("x-api-key", "api-key")];
+    let body = "{\"user\":\"reader-1\"}";
+    // It comes and goes with the fault, so that it may have to be tried again.
+    eventually("the reader is disconnected", SOON, async || {
+        let answer = http(gateway.address(), Method::POST, "/api/disconnect", &headers, body).await;
+        answer.status == 200
+    })
+    .await;
+    child.wait_with_output().await.expect("it ends")
+}
+
+async fn until_all_is_well(child: &mut Child) {
+    let mut lines = BufReader::new(child.stderr.as_mut().expect("piped")).lines();
+    let waiting = async {
+        while let Some(line) = lines.next_line().await.expect("text") {
+            if line.starts_with("All is well.") {
+                return;
+            }
+        }
+        panic!("it ended before all was well");
+    };
+    tokio::time::timeout(2 * SOON, waiting).await.expect("all is well in time");
+}
+
+/// Stands between readers and gateway, and makes the 25th publication the 24th.
+async fn forger(target: SocketAddr) -> (SocketAddr, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let task = tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            tokio::spawn(forge(near, target));
+        }
+    });
+    (address, AbortOnDropHandle::new(task))
+}
+
+async fn forge(near: TcpStream, target: SocketAddr) -> std::io::Result<()> {
+    let (mut from_near, mut to_near) = near.into_split();
+    let (mut from_far, mut to_far) = TcpStream::connect(target).await?.into_split();
+    let up = async move { tokio::io::copy(&mut from_near, &mut to_far).await.map(drop) };
+    let down = async move {
+        let mut bytes = vec![0; 64 * 1_024];
+        loop {
+            let len = from_far.read(&mut bytes).await?;
+            if len == 0 {
+                return Ok(());
+            }
+            while let Some(at) = memmem::find(&bytes[..len], b"\"n\":25}") {
+                bytes[at + 5] = b'4';
+            }
+            to_near.write_all(&bytes[..len]).await?;
+        }
+    };
+    tokio::try_join!(up, down).map(drop)
+}
+
+fn drill(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bobolink"));
+    command.arg("drill").args(args).kill_on_drop(true);
+    command.env_remove("BOBOLINK_DRILL_API_KEY").env_remove("BOBOLINK_DRILL_TOKEN_SECRET");
+    command
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", shown(output)))
+}
+
+fn shown(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}\n{}", text(&output.stderr), text(&output.stdout))
+}
