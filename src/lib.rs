@@ -5,7 +5,8 @@
 //! 1. [`protocol`]: messages, codecs and codes of the wire; [`websocket`]: frames and compression.
 //! 2. [`config`]: every setting, from four sources.
 //! 3. [`channel`] and [`auth`]: names, options, permissions; tokens.
-//! 4. [`hub`]: who is connected here, and fan-out; [`redis`]: connections to Redis.
+//! 4. [`hub`]: who is connected here, and fan-out; [`redis`]: connections to Redis; [`archive`]:
+//!    what is kept for years.
 //! 5. [`broker`] and [`presence`]: streams, and who is in them.
 //! 6. [`node`]: the verbs over all of these.
 //! 7. [`session`]: one connection's protocol life.
@@ -29,6 +30,7 @@ pub mod channel;
 pub mod auth;
 pub mod hub;
 pub mod redis;
+pub mod archive;
 pub mod broker;
 pub mod presence;
 pub mod node;

@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["session"],
     &["node"],
     &["broker", "presence"],
-    &["hub", "redis"],
+    &["hub", "redis", "archive"],
     &["auth", "channel"],
     &["config"],
     &["protocol", "websocket"],

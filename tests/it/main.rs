@@ -6,6 +6,7 @@ mod dev;
 mod edge;
 mod framing;
 mod fuzzed;
+mod history;
 mod hostile;
 mod layers;
 mod memory;
