@@ -11,7 +11,8 @@
 //! 6. [`node`]: the verbs over all of these.
 //! 7. [`session`]: one connection's protocol life.
 //! 8. [`api`] and [`transport`]: the ways in.
-//! 9. [`server`]: puts the parts together; [`cli`] starts it.
+//! 9. [`history`]: reading the archive over HTTP.
+//! 10. [`server`]: puts the parts together; [`cli`] starts it.
 //!
 //! Beside them, [`client`] speaks the protocol from the other end, over [`protocol`] alone, and
 //! [`bench`] does so by the thousand to measure a server.
@@ -37,6 +38,7 @@ pub mod node;
 pub mod session;
 pub mod api;
 pub mod transport;
+pub mod history;
 pub mod server;
 pub mod client;
 pub mod bench;

@@ -5,6 +5,7 @@ mod certificates;
 mod dev;
 mod endpoints;
 mod engine;
+pub mod history;
 mod ports;
 mod rules;
 mod stop;

@@ -1,9 +1,11 @@
 //! History that lasts: the stores, the service, and recovery from far back.
 
+mod alone;
 mod cold;
 mod contract;
 mod disk;
 mod embedded;
+mod rest;
 mod restart;
 
 use std::net::SocketAddr;

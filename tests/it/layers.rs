@@ -6,6 +6,7 @@ use crate::source::{Source, code_only, files, is_word, places};
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["server"],
+    &["history"],
     &["api", "transport"],
     &["session"],
     &["node"],
