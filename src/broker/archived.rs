@@ -127,11 +127,6 @@ impl ArchivedBroker {
         &self.limits
     }
 
-    /// Publications that wait for the store.
-    pub fn backlog(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
-    }
-
     /// Takes what was deleted in the store out of everything that has copies.
     pub fn forget(&self, channel: &str, deleted: &Deleted) {
         self.blocks.forget(channel);
@@ -206,9 +201,11 @@ impl Archiver {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
+            self.metrics.history.backlog.set((waiting.len() + batch.len()) as i64);
             while !batch.is_empty() {
                 batch = self.archive(batch).await;
             }
+            self.metrics.history.backlog.set(waiting.len() as i64);
         }
     }
 

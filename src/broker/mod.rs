@@ -30,7 +30,7 @@ pub enum Broker {
     /// Everything in this process; lost with it.
     Memory(MemoryBroker),
     /// In this process too, with the streams that a store keeps for years.
-    Archived(ArchivedBroker),
+    Archived(Box<ArchivedBroker>),
     /// In Redis, together with all nodes that use the same one.
     Redis(Arc<RedisBroker>),
     /// As in memory, but every call gives way to others before and after, as one over a network does.

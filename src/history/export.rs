@@ -16,7 +16,7 @@ use super::{Parts, access};
 use crate::archive::{Anchor, MessageId, Order, PageQuery, SharedStore};
 
 /// Messages that are read at once. One page is in memory at a time, whatever the channel holds.
-const PART: usize = 500;
+const PART: usize = 200;
 
 /// Marks a response whose body is to be passed on as it is made.
 #[derive(Clone, Copy)]

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::archive::SharedStore;
 use crate::broker::{
-    ArchivedBroker, Broker, ControlNames, ControlOutlet, Controller, Limits, MemoryBroker, Receiver,
-    RedisBroker, RedisControl, control_queue,
+    ArchivedBroker, Broker, ControlNames, ControlOutlet, Controller, Limits, MemoryBroker,
+    Receiver, RedisBroker, RedisControl, control_queue,
 };
 use crate::config::Config;
 use crate::config::engine::EngineType;
@@ -93,7 +93,9 @@ impl Engine {
                 let (store, clock) = (Arc::clone(store), clock.clone());
                 let limits = limits(&config.history);
                 let metrics = Arc::clone(metrics);
-                Broker::Archived(ArchivedBroker::new(streams, store, clock, limits, metrics))
+                Broker::Archived(Box::new(ArchivedBroker::new(
+                    streams, store, clock, limits, metrics,
+                )))
             }
             Self::Redis { broker, .. } => Broker::Redis(Arc::clone(broker)),
         }

@@ -60,8 +60,9 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     }
     health.enter(Phase::Ready);
     lifecycle.tracker.spawn(listener.serve(Serving::new(routes, &lifecycle)));
-    lifecycle.soft.cancelled().await;
+    lifecycle.left().await;
     health.enter(Phase::Draining);
+    lifecycle.stop_softly_after(config.shutdown.drain_delay).await;
     if !lifecycle.stopped(config.shutdown.timeout).await {
         tracing::warn!("not every request was answered in time");
     }

@@ -228,6 +228,10 @@ impl Path {
             self.spans.pop_front();
         }
         let Some(span) = self.spans.front_mut() else { return Ok(Page::new()) };
+        let (publications, size_left) = self.left;
+        if publications == 0 || size_left == 0 {
+            return Err(Broken::Lost("it would bring more than one recovery may"));
+        }
         let blocks = archive.blocks();
         let block = blocks.following(&self.channel, &span.epoch, span.after).await?;
         let end = Block::end_of(span.after).min(span.through);
@@ -241,11 +245,9 @@ impl Path {
             size += archived.publication.data.len();
             page.push(archived.clone());
         }
-        let (publications, size_left) = self.left;
-        if reached - span.after > publications || size > size_left {
-            return Err(Broken::Lost("it would bring more than one recovery may"));
-        }
-        self.left = (publications - (reached - span.after), size_left - size);
+        // Past the bound by a page at most: what is smaller than a message must not keep it for ever.
+        let read = reached - span.after;
+        self.left = (publications.saturating_sub(read), size_left.saturating_sub(size));
         span.after = reached;
         Ok(page)
     }

@@ -135,7 +135,8 @@ async fn a_page_of_a_large_channel_costs_what_it_costs_in_a_small_one() {
             store.append(batch).await.expect("stored");
         }
     }
-    let connection = Connection::open(folder.path().join("history.db")).expect("a connection");
+    let path = folder.path().join("history.db");
+    let mut connection = Connection::open(path).expect("a connection");
     let steps = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&steps);
     let count = move || {
@@ -151,7 +152,7 @@ async fn a_page_of_a_large_channel_costs_what_it_costs_in_a_small_one() {
         steps.load(Ordering::Relaxed)
     };
     let offset = |offset| Some(Anchor::Offset { epoch: None, offset });
-    let id = |offset| Some(Anchor::Id(MessageId::of(offset * 10).expect("an id")));
+    let id = |offset: u64| Some(Anchor::Id(MessageId::of(offset * 10).expect("an id")));
     for (small, large) in [(None, None), (offset(40), offset(15_000)), (id(40), id(15_000))] {
         let (small, large) = (cost("small", small), cost("large", large.clone()));
         assert!(large * 2 <= small * 3, "{large} steps in the large channel, {small} in the small");

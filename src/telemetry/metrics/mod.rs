@@ -274,18 +274,7 @@ impl Metrics {
         // The names of process metrics are the same for every program, so they carry no prefix.
         to.register(Box::new(ProcessCollector::for_self()))?;
         let (names, prefix, counts) = (to.names, prefix.to_owned(), OnceLock::new());
-        Ok(Self {
-            node,
-            client,
-            transport,
-            broker,
-            api,
-            history,
-            registry,
-            prefix,
-            names,
-            counts,
-        })
+        Ok(Self { node, client, transport, broker, api, history, registry, prefix, names, counts })
     }
 }
 

@@ -179,6 +179,29 @@ async fn a_namespace_that_drops_is_delivered_on_a_full_disk_and_never_recovers_a
     drop(server);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_versions_hold_among_publications_of_one_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(&settings(&folder, "")).await;
+    let same = json!({ "publish": { "channel": "long:a", "data": {}, "idempotency_key": "k" } });
+    let versions = [1, 3, 2, 3, 4].map(|version| {
+        json!({ "publish": { "channel": "long:b", "data": { "n": version }, "version": version } })
+    });
+    for (commands, expected) in
+        [(vec![same.clone(); 5], vec![1, 1, 1, 1, 1]), (versions.to_vec(), vec![1, 2, 2, 2, 3])]
+    {
+        let request = json!({ "commands": commands, "parallel": true });
+        let answer = post(server.address(), "batch", &request).await.expect("an answer");
+        let replies = answer["replies"].as_array().expect("replies");
+        let offset = |reply: &Value| reply["publish"]["offset"].as_u64().expect("an offset");
+        assert_eq!(replies.iter().map(offset).collect::<Vec<_>>(), expected);
+    }
+    // Once more, when the commit is over.
+    let request = json!({ "commands": [same] });
+    let answer = post(server.address(), "batch", &request).await.expect("an answer");
+    assert_eq!(answer["replies"][0]["publish"]["offset"], json!(1));
+}
+
 /// Publishes until it is refused; how many were taken, and the refusal.
 async fn fill(server: &Server, channel: &str) -> (u64, Value) {
     let big = "x".repeat(20_000);
