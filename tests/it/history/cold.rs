@@ -238,3 +238,31 @@ async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
     // Alone, each would have read four or five; those of one moment read four together.
     assert!(reads <= CLIENTS, "{reads} reads");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_recovered_across_an_offset_that_was_never_stored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut server = Server::start(&settings(&folder, "")).await;
+    publish_many(&server, "long:a", 1..=30).await;
+    let epoch = epoch_of(&server, "long:a").await;
+    server.signal(rustix::process::Signal::TERM);
+    assert!(server.ended(SOON).await.success());
+    let file = rusqlite::Connection::open(folder.path().join("history.db")).expect("opens");
+    file.execute_batch(
+        "UPDATE runs SET last = 14;
+         INSERT INTO runs SELECT channel, place, 16, 30 FROM runs;
+         DELETE FROM messages WHERE offset = 15;
+         UPDATE channels SET messages = messages - 1;",
+    )
+    .expect("as if 15 had never come");
+    drop(file);
+    let server = Server::start(&settings(&folder, "")).await;
+    for (from, recovered) in [(5, false), (14, false), (15, true), (16, true)] {
+        let mut client = server.connected("ann").await;
+        let made = recover(&mut client, "long:a", from, &epoch).await.expect("subscribed");
+        assert_eq!(made.recovered, recovered, "from {from}");
+        if recovered {
+            expect_all(&mut client, &made, from, 30).await;
+        }
+    }
+}
