@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 
 use super::answers::{Answers, UserAnswers};
 use super::stream::{Archived, SeenVersion};
-use super::{BrokerError, History, PublishOptions, Published, Range, Stream, StreamTop, Suppressed};
+use super::{
+    BrokerError, History, PublishOptions, Published, Range, Stream, StreamTop, Suppressed,
+};
 use crate::hub::Hub;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::time::{Clock, random_letters};

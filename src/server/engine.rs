@@ -24,10 +24,7 @@ use crate::time::Clock;
 /// The backends of one node.
 pub enum Engine {
     /// With the store that archived streams are kept in, if any are.
-    Memory {
-        user_keys: usize,
-        store: Option<SharedStore>,
-    },
+    Memory { user_keys: usize, store: Option<SharedStore> },
     Redis {
         redis: Arc<Redis>,
         broker: Arc<RedisBroker>,
