@@ -5,13 +5,16 @@ mod certificates;
 mod dev;
 mod endpoints;
 mod engine;
+pub mod history;
 mod ports;
 mod rules;
 mod stop;
+pub mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::archive::SharedStore;
 use crate::broker::ControlOutlet;
 use crate::config::Config;
 use crate::hub::{self, Hub};
@@ -53,6 +56,8 @@ pub enum ServerError {
     #[error(transparent)]
     Dev(#[from] DevError),
     #[error(transparent)]
+    History(#[from] crate::archive::OpenError),
+    #[error(transparent)]
     Redis(#[from] crate::redis::OptionsError),
     #[error("client.user_id_http_header: {0:?} is not a header name")]
     UserHeader(String),
@@ -82,7 +87,11 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let health = Arc::new(Health::new());
     stop::drain_when_asked(&health, &lifecycle);
-    let (node, engine, outlet) = node_of(&config, clock, &lifecycle)?;
+    let store = match config.archives() {
+        true => Some(store::open(&config.history)?),
+        false => None,
+    };
+    let (node, engine, outlet) = node_of(&config, clock, &lifecycle, store.clone())?;
     let routes =
         endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
 
@@ -108,6 +117,9 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
     node.join_cluster(outlet, config.node.info_metrics_aggregate_interval, &lifecycle);
     engine.start(&lifecycle);
+    if let Some(archive) = node.broker.archive() {
+        archive.start();
+    }
     if engine.is_here() {
         // Before it is said that the port listens, for those who wait for that.
         health.enter(Phase::Ready);
@@ -121,6 +133,9 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     lifecycle.tracker.spawn(listener.serve(serving));
 
     stop::until_stopped(&node, &health, &lifecycle, &config.shutdown).await;
+    if let Some(store) = store {
+        store.close().await;
+    }
     Ok(())
 }
 
@@ -130,7 +145,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 /// What would keep the server from starting: keys, certificates and paths that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
     let (health, lifecycle) = (Arc::new(Health::new()), Lifecycle::new());
-    let (node, ..) = node_of(config, Clock::real(), &lifecycle)?;
+    let (node, ..) = node_of(config, Clock::real(), &lifecycle, None)?;
     let has_internal = config.http_server.internal().is_some();
     endpoints::routes(config, &node, &health, &lifecycle, has_internal, None)?;
     Certificates::load(config)?;
@@ -141,14 +156,15 @@ fn node_of(
     config: &Config,
     clock: Clock,
     lifecycle: &Lifecycle,
+    store: Option<SharedStore>,
 ) -> Result<(Arc<Node>, Engine, Option<ControlOutlet>), ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));
-    let (engine, peers, outlet) = Engine::new(config, &hub, &clock, &metrics)?;
+    let (engine, peers, outlet) = Engine::new(config, &hub, &clock, &metrics, store)?;
     let node = Node::new(Parts {
         name: node_name(config),
         peers,
-        broker: engine.broker(&hub, &clock),
+        broker: engine.broker(config, &hub, &clock, &metrics),
         presence: engine.presence(),
         hub,
         clock,
@@ -228,10 +244,14 @@ fn reload_when_asked(
     let node = Arc::clone(node);
     let mut reloads = lifecycle.reloads();
     let soft = lifecycle.soft.clone();
+    let archives = node.broker.archive().is_some();
     let again = move || {
         let mut config = reload()?;
         if dev {
             dev::prepare(&mut config).map_err(|error| error.to_string())?;
+        }
+        if config.archives() && !archives {
+            return Err("history_archive: the first namespace needs a restart".into());
         }
         let rules = rules_of(&config).map_err(|error| error.to_string())?;
         certificates.reload(&config).map_err(|error| error.to_string())?;

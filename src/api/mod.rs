@@ -10,7 +10,7 @@
 //! [`ApiMethod`](crate::telemetry::metrics::labels::ApiMethod), its description in
 //! `openapi/openapi.json`.
 
-mod access;
+pub mod access;
 mod batch;
 mod commands;
 mod error;

@@ -9,7 +9,10 @@ use compact_str::CompactString;
 use parking_lot::Mutex;
 
 use super::answers::{Answers, UserAnswers};
-use super::{BrokerError, History, PublishOptions, Published, Range, Stream, Suppressed};
+use super::stream::{Archived, SeenVersion};
+use super::{
+    BrokerError, History, PublishOptions, Published, Range, Stream, StreamTop, Suppressed,
+};
 use crate::hub::Hub;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::time::{Clock, random_letters};
@@ -36,6 +39,14 @@ pub struct MemoryBroker {
     stripes: Box<[Mutex<Stripe>]>,
     next_sweep: AtomicUsize,
     user_answers: UserAnswers,
+}
+
+/// Where an archived stream stands before a publication.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub top: StreamTop,
+    pub archived: Archived,
+    pub seen: SeenVersion,
 }
 
 struct Stripe {
@@ -145,6 +156,81 @@ impl MemoryBroker {
         }
     }
 
+    /// What the next publication of an archived stream needs to know; none if the stream is not here.
+    pub(super) fn draft(&self, channel: &str) -> Option<Draft> {
+        let now = self.clock.now();
+        let mut stripe = self.stripe(channel).lock();
+        let stream = stripe.living(channel, now)?;
+        let archived = stream.archived()?;
+        Some(Draft { top: stream.top(), archived, seen: stream.seen_version() })
+    }
+
+    /// Takes up a stream from the archive, unless it is here.
+    pub(super) fn adopt(&self, channel: &str, stream: Stream) {
+        let now = self.clock.now();
+        let mut stripe = self.stripe(channel).lock();
+        if stripe.living(channel, now).is_none_or(|here| here.archived().is_none()) {
+            stripe.streams.insert(Box::from(channel), stream);
+        }
+    }
+
+    /// Drops an archived stream: it is to be taken up from the archive again.
+    pub(super) fn let_go(&self, channel: &str) {
+        let mut stripe = self.stripe(channel).lock();
+        if stripe.streams.get(channel).is_some_and(|stream| stream.archived().is_some()) {
+            stripe.streams.remove(channel);
+        }
+    }
+
+    /// The answer to an earlier publish with the same idempotency key.
+    pub(super) fn answered(&self, channel: &str, options: &PublishOptions) -> Option<Published> {
+        let now = self.clock.now();
+        let mut stripe = self.stripe(channel).lock();
+        stripe.answers.expire(now, &self.user_answers);
+        let answer = stripe.answers.find(channel, options)?;
+        Some(Published { suppressed: Some(Suppressed::Idempotency), ..answer.clone() })
+    }
+
+    /// Appends and delivers what the archive has by now, or what goes on without it. None if the
+    /// stream does not stand where the publication was meant for.
+    pub(super) fn append_archived(
+        &self,
+        channel: &str,
+        publication: Publication,
+        options: &PublishOptions,
+        place: &StreamTop,
+        archived: Archived,
+    ) -> Option<Published> {
+        let history = options.history.as_ref()?;
+        let now = self.clock.now();
+        let mut stripe = self.stripe(channel).lock();
+        let stream = stripe.living(channel, now)?;
+        if stream.top().offset + 1 != place.offset {
+            return None;
+        }
+        if stream.top().epoch != place.epoch {
+            stream.begin_epoch(place.epoch.clone());
+        }
+        stream.is_stale_version(options.version, &options.version_epoch);
+        let (publication, previous) = stream.append(publication, history, now);
+        stream.note_archived(archived);
+        let previous = previous.as_ref().filter(|_| options.delta).map(|p| &p.data);
+        self.hub.publish(channel, &publication, previous, &place.epoch, self.clock.unix_millis());
+        let StreamTop { offset, epoch } = place.clone();
+        let published = Published { offset, epoch, suppressed: None };
+        stripe.answers.keep(channel, options, &published, now, &self.user_answers);
+        Some(published)
+    }
+
+    /// Takes publications with these offsets out of a stream, if it is of this epoch.
+    pub(super) fn erase(&self, channel: &str, epoch: &str, first: u64, last: u64) {
+        if let Some(stream) = self.stripe(channel).lock().streams.get_mut(channel)
+            && stream.top().epoch == epoch
+        {
+            stream.erase(first, last);
+        }
+    }
+
     fn stripe(&self, channel: &str) -> &Mutex<Stripe> {
         &self.stripes[self.hasher.hash_one(channel) as usize % STRIPES]
     }
@@ -168,9 +254,12 @@ impl Stripe {
         self.streams.get_mut(channel)
     }
 
-    /// The channel's stream, made if there is none.
+    /// The channel's stream, made if there is none. What an archive has does not go on without it.
     fn stream(&mut self, channel: &str, now: Instant, meta_ttl: Duration) -> &mut Stream {
-        self.living(channel, now);
+        if self.living(channel, now).is_some_and(|stream| stream.archived().is_some()) {
+            self.streams.remove(channel);
+            self.untouched = random_letters(EPOCH_LETTERS);
+        }
         let untouched = &self.untouched;
         let fresh = || Stream::new(untouched.clone(), now, meta_ttl);
         self.streams.entry(Box::from(channel)).or_insert_with(fresh)

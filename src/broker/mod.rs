@@ -4,6 +4,7 @@
 //! the memory broker is the test double of the others.
 
 mod answers;
+mod archived;
 mod control;
 mod memory;
 mod redis;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
+pub use self::archived::{ArchivedBroker, Limits};
 #[cfg(test)]
 pub use self::control::Sent;
 pub use self::control::{ControlInlet, ControlMessages, ControlOutlet, Controller, control_queue};
@@ -27,6 +29,8 @@ use crate::protocol::publication::{ClientInfo, Publication};
 pub enum Broker {
     /// Everything in this process; lost with it.
     Memory(MemoryBroker),
+    /// In this process too, with the streams that a store keeps for years.
+    Archived(Box<ArchivedBroker>),
     /// In Redis, together with all nodes that use the same one.
     Redis(Arc<RedisBroker>),
     /// As in memory, but every call gives way to others before and after, as one over a network does.
@@ -48,6 +52,18 @@ pub struct PublishOptions {
     pub version_epoch: String,
     /// Subscribers that negotiated it may get a patch against the publication before this one.
     pub delta: bool,
+    /// The archive has to have it, or what happens if that cannot be.
+    pub archive: Option<Overflow>,
+}
+
+/// What becomes of a publication that cannot be archived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is not published either, and the publisher is told to try again.
+    #[default]
+    Fail,
+    /// It is published, and missing in the archive.
+    Drop,
 }
 
 /// How much of a stream is kept.
@@ -123,6 +139,9 @@ pub enum BrokerError {
     /// Nothing was done.
     #[error("the broker is unavailable, try again")]
     Unavailable,
+    /// Nothing was done, since the archive could not take it.
+    #[error("the archive cannot take more now, try again")]
+    ArchiveUnavailable,
     /// It may be done or not.
     #[error("the broker did not answer: done or not, try again with the same idempotency key")]
     OutcomeUnknown,
@@ -137,7 +156,10 @@ impl Broker {
         options: &PublishOptions,
     ) -> Result<Published, BrokerError> {
         match self {
+            // Nobody to archive it: a publish that says it was would be a lie.
+            Self::Memory(_) if options.archive.is_some() => Err(BrokerError::ArchiveUnavailable),
             Self::Memory(broker) => Ok(broker.publish(channel, publication, options)),
+            Self::Archived(broker) => broker.publish(channel, publication, options).await,
             Self::Redis(broker) => broker.publish(channel, publication, options).await,
             #[cfg(test)]
             Self::Yielding(broker) => {
@@ -150,6 +172,7 @@ impl Broker {
     pub async fn publish_join(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.publish_join(channel, info),
+            Self::Archived(broker) => broker.streams().publish_join(channel, info),
             Self::Redis(broker) => broker.publish_join(channel, info).await?,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.publish_join(channel, info)).await,
@@ -161,6 +184,7 @@ impl Broker {
     pub async fn publish_leave(&self, channel: &str, info: &ClientInfo) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.publish_leave(channel, info),
+            Self::Archived(broker) => broker.streams().publish_leave(channel, info),
             Self::Redis(broker) => broker.publish_leave(channel, info).await?,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.publish_leave(channel, info)).await,
@@ -177,9 +201,31 @@ impl Broker {
     ) -> Result<History, BrokerError> {
         match self {
             Self::Memory(broker) => broker.history(channel, range, meta_ttl),
+            Self::Archived(broker) => broker.streams().history(channel, range, meta_ttl),
             Self::Redis(broker) => broker.history(channel, range, meta_ttl).await,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.history(channel, range, meta_ttl)).await,
+        }
+    }
+
+    /// Reads the stream of a channel that is archived: it goes on where the archive ends.
+    pub async fn archived_history(
+        &self,
+        channel: &str,
+        range: &Range,
+        options: &HistoryOptions,
+    ) -> Result<History, BrokerError> {
+        match self {
+            Self::Archived(broker) => broker.history(channel, range, options).await,
+            _ => self.history(channel, range, options.meta_ttl).await,
+        }
+    }
+
+    /// The archive, if there is one.
+    pub fn archive(&self) -> Option<&ArchivedBroker> {
+        match self {
+            Self::Archived(broker) => Some(broker),
+            _ => None,
         }
     }
 
@@ -187,6 +233,7 @@ impl Broker {
     pub async fn remove_history(&self, channel: &str) -> Result<(), BrokerError> {
         match self {
             Self::Memory(broker) => broker.remove_history(channel),
+            Self::Archived(broker) => broker.streams().remove_history(channel),
             Self::Redis(broker) => broker.remove_history(channel).await?,
             #[cfg(test)]
             Self::Yielding(broker) => yielding(|| broker.remove_history(channel)).await,
@@ -197,7 +244,7 @@ impl Broker {
     /// Makes this node receive the channel's publications; called before the position is read.
     pub async fn subscribe(&self, channel: &str) -> Result<(), BrokerError> {
         match self {
-            Self::Memory(_) => Ok(()),
+            Self::Memory(_) | Self::Archived(_) => Ok(()),
             Self::Redis(broker) => broker.subscribe(channel).await,
             #[cfg(test)]
             Self::Yielding(_) => {
@@ -224,6 +271,7 @@ impl Broker {
     pub fn sweep(&self) {
         match self {
             Self::Memory(broker) => broker.sweep(),
+            Self::Archived(broker) => broker.streams().sweep(),
             // Redis does so itself.
             Self::Redis(_) => {}
             #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 
 use super::{BrokerError, HistoryOptions};
+use crate::archive::MessageId;
 use crate::protocol::publication::{Publication, StreamPosition};
 
 /// Publications of one channel with consecutive offsets, and what outlives them: epoch and top.
@@ -14,13 +15,30 @@ use crate::protocol::publication::{Publication, StreamPosition};
 pub struct Stream {
     epoch: CompactString,
     top: u64,
-    version: u64,
-    version_epoch: CompactString,
+    seen: SeenVersion,
+    /// Whether an archive has every publication of it.
+    archived: Option<Archived>,
     publications: VecDeque<Arc<Publication>>,
     /// When the publications go.
     expires: Instant,
     /// When epoch and top go.
     meta_expires: Instant,
+}
+
+/// What a stream knows of the archive that it is kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Archived {
+    /// The highest id that its channel has; none before the first publication.
+    pub last_id: Option<MessageId>,
+    /// The archive has nothing of the current epoch: a publication that it could not take began it.
+    pub detached: bool,
+}
+
+/// The highest version that a stream has taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenVersion {
+    version: u64,
+    epoch: CompactString,
 }
 
 /// Where a stream ends.
@@ -55,8 +73,8 @@ impl Stream {
         Self {
             epoch,
             top: 0,
-            version: 0,
-            version_epoch: CompactString::default(),
+            seen: SeenVersion::default(),
+            archived: None,
             publications: VecDeque::new(),
             expires: now,
             meta_expires: now + meta_ttl,
@@ -67,18 +85,52 @@ impl Stream {
         StreamTop { offset: self.top, epoch: self.epoch.clone() }
     }
 
+    /// A stream that goes on where the archive ends, with what is left of its newest publications.
+    pub fn restored(
+        top: StreamTop,
+        archived: Archived,
+        publications: VecDeque<Arc<Publication>>,
+        expires: Instant,
+        meta_expires: Instant,
+    ) -> Self {
+        Self {
+            epoch: top.epoch,
+            top: top.offset,
+            seen: SeenVersion::default(),
+            archived: Some(archived),
+            publications,
+            expires,
+            meta_expires,
+        }
+    }
+
+    pub fn archived(&self) -> Option<Archived> {
+        self.archived
+    }
+
+    /// Notes what the archive knows of the publication that was just appended.
+    pub fn note_archived(&mut self, archived: Archived) {
+        self.archived = Some(archived);
+    }
+
+    /// Goes on under another epoch: from here on something is missing in the archive.
+    pub fn begin_epoch(&mut self, epoch: CompactString) {
+        self.epoch = epoch;
+    }
+
+    /// Takes out the publications with these offsets. Their places stay empty.
+    pub fn erase(&mut self, first: u64, last: u64) {
+        self.publications.retain(|kept| !(first..=last).contains(&kept.offset));
+    }
+
     /// Whether `version` was seen already, or a higher one; otherwise notes it.
     pub fn is_stale_version(&mut self, version: u64, version_epoch: &str) -> bool {
-        if version == 0 {
-            return false;
-        }
-        let comparable = version_epoch.is_empty() || version_epoch == self.version_epoch;
-        if comparable && self.version >= version {
-            return true;
-        }
-        self.version = version;
-        self.version_epoch = version_epoch.into();
-        false
+        self.seen.is_stale(version, version_epoch)
+    }
+
+    /// The highest version seen.
+    pub fn seen_version(&self) -> SeenVersion {
+        self.seen.clone()
     }
 
     /// Appends, giving the publication its offset. Returns it with the one before it, if kept.
@@ -150,6 +202,22 @@ impl Stream {
     /// The index of the first publication with an offset above `offset`.
     fn index_behind(&self, offset: u64) -> usize {
         self.publications.partition_point(|publication| publication.offset <= offset)
+    }
+}
+
+impl SeenVersion {
+    /// Whether `version` was seen already, or a higher one; otherwise notes it.
+    pub fn is_stale(&mut self, version: u64, epoch: &str) -> bool {
+        if version == 0 {
+            return false;
+        }
+        let comparable = epoch.is_empty() || epoch == self.epoch;
+        if comparable && self.version >= version {
+            return true;
+        }
+        self.version = version;
+        self.epoch = epoch.into();
+        false
     }
 }
 

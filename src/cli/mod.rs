@@ -4,6 +4,7 @@ mod bench;
 mod drill;
 mod flags;
 mod config;
+mod history;
 mod serve;
 pub mod token;
 pub mod healthcheck;
@@ -53,6 +54,8 @@ pub enum Command {
     Checksubtoken(CheckTokenArgs),
     /// Ask a running server whether it is ready.
     Healthcheck(HealthcheckArgs),
+    /// Serve the history of archived channels alone, or look after it.
+    History(HistoryArgs),
     /// Load a server and measure it.
     Bench(BenchArgs),
     /// Break a cluster and see what its clients notice.
@@ -149,6 +152,32 @@ pub struct HealthcheckArgs {
     pub flags: Flags,
 }
 
+#[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct HistoryArgs {
+    #[command(subcommand)]
+    pub command: Option<HistoryCommand>,
+    /// Configuration file [default: config.toml or config.json, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<String>,
+}
+
+/// What to do with the history; without any of these: serve it.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HistoryCommand {
+    /// Walk channels and prove that nothing is missing in them.
+    Verify(VerifyArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// Configuration file [default: config.toml or config.json, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Channels to walk; all of them, if none is named
+    pub channels: Vec<String>,
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -176,6 +205,10 @@ pub enum CliError {
     Token(#[from] token::TokenCommandError),
     #[error(transparent)]
     Bench(#[from] bench::BenchCommandError),
+    #[error(transparent)]
+    HistoryFile(#[from] crate::archive::OpenError),
+    #[error("cannot read the history: {0}")]
+    History(#[from] crate::archive::StoreError),
 }
 
 /// Does what the command line says. Errors go to stderr.
@@ -217,6 +250,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
             let target = health_of(&config, Duration::from_secs(args.timeout));
             return Ok(runtime()?.block_on(healthcheck::run(&target)));
         }
+        Command::History(args) => return history::run(args, out),
         Command::Bench(args) => return Ok(bench::run(&args, &clock, out)?),
         Command::Drill(args) => return Ok(runtime()?.block_on(drill::run(&args, &clock, out))),
         Command::Version => version(out)?,

@@ -32,13 +32,13 @@ pub fn serve(args: ServeArgs) -> Result<(), CliError> {
 
 /// Logs the notices; under `--dev` without the advice, since what is missing there is provided and
 /// what is open is meant to be.
-fn announce(loaded: &Loaded, dev: bool) {
+pub(super) fn announce(loaded: &Loaded, dev: bool) {
     for notice in loaded.notices.iter().filter(|notice| !dev || notice.kind != NoticeKind::Advice) {
         tracing::warn!("{}", notice.text);
     }
 }
 
-fn log_settings(log: &Log) -> Settings {
+pub(super) fn log_settings(log: &Log) -> Settings {
     let level = match log.level {
         LogLevel::Trace => Level::Trace,
         LogLevel::Debug => Level::Debug,

@@ -52,6 +52,10 @@ section! {
         pub history_ttl: Duration,
         /// In the place of `channel.history_meta_ttl`; 0 for that. Not less than `history_ttl`.
         pub history_meta_ttl: Duration,
+        /// Keeps publications for years, see `history`; needs history. Not of Centrifugo.
+        pub history_archive: bool,
+        /// What becomes of publications that the archive cannot take. Not of Centrifugo.
+        pub history_archive_overflow: ArchiveOverflow,
         /// Every subscription notices lost publications.
         pub force_positioning: bool,
         /// Subscriptions that ask notice lost publications.
@@ -122,6 +126,17 @@ choice! {
         Stream = "stream" | "",
         /// The latest publication.
         Cache = "cache",
+    }
+}
+
+choice! {
+    /// What becomes of publications that the archive cannot take.
+    pub enum ArchiveOverflow {
+        /// The publisher gets a temporary error.
+        #[default]
+        Fail = "fail",
+        /// They are delivered and missing in the archive.
+        Drop = "drop",
     }
 }
 

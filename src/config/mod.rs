@@ -32,6 +32,7 @@ pub mod websocket;
 pub mod admin;
 pub mod prometheus;
 pub mod health;
+pub mod history;
 pub mod swagger;
 pub mod node;
 pub mod shutdown;
@@ -69,6 +70,7 @@ section! {
         pub client: Client,
         pub channel: ChannelConfig,
         pub rpc: rpc::Rpc,
+        pub history: history::History,
         pub http_api: http_api::HttpApi,
         pub grpc_api: GrpcApi,
         pub websocket: websocket::WebSocket,

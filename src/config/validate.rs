@@ -13,7 +13,7 @@ use super::shutdown::Shutdown;
 use super::tls::Tls;
 use super::token::Token;
 use super::values::item_path;
-use super::{ChannelOptions, Config, redis};
+use super::{ChannelOptions, Config, history, redis};
 
 /// Reports everything in `config` that does not go together.
 pub fn check(config: &Config, report: &mut Report<'_>) {
@@ -33,6 +33,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     if config.engine.r#type == EngineType::Redis {
         redis::check(&config.engine.redis, config.client.presence_update_interval, report);
     }
+    history::check(config, report);
     advise(config, report);
 }
 
@@ -92,6 +93,7 @@ fn check_paths(config: &Config, report: &mut Report<'_>) {
         ("http_api.handler_prefix", !config.http_api.disabled, &config.http_api.handler_prefix),
         ("prometheus.handler_prefix", config.prometheus.enabled, &config.prometheus.handler_prefix),
         ("health.handler_prefix", config.health.enabled, &config.health.handler_prefix),
+        ("history.handler_prefix", config.archives(), &config.history.handler_prefix),
         ("swagger.handler_prefix", config.swagger.enabled, &config.swagger.handler_prefix),
     ];
     let mut taken: Vec<(&str, &str)> = Vec::new();

@@ -74,6 +74,8 @@ pub(super) struct Entry {
 enum Phase {
     /// The reply to the subscribe command is not queued yet: events wait here.
     Buffering(Vec<Event>),
+    /// It is fed with the past, and what is published is not for it yet.
+    CatchingUp,
     Live,
     /// A publication is missing. Nothing more is delivered; the session was told.
     Lost,
@@ -104,6 +106,11 @@ impl Entry {
         let waiting = match mem::replace(&mut self.phase, Phase::Live) {
             Phase::Buffering(waiting) => waiting,
             Phase::Live => return,
+            // Somebody is still reading for it.
+            Phase::CatchingUp => {
+                self.phase = Phase::CatchingUp;
+                return;
+            }
             // What was read for it came into doubt before it was here.
             Phase::Lost => return self.lose(channel),
         };
@@ -126,6 +133,17 @@ impl Entry {
     ) {
         match &mut self.phase {
             Phase::Lost => {}
+            Phase::CatchingUp => match event {
+                // What has no place in the stream is not read later.
+                Event::Publication { publication, .. } if publication.offset == 0 => {
+                    self.deliver(publication, encodings);
+                }
+                Event::Publication { .. } => {}
+                Event::Join(_) | Event::Leave(_) if self.delivery.join_leave => {
+                    self.queue(encodings, Form::Plain);
+                }
+                Event::Join(_) | Event::Leave(_) => {}
+            },
             Phase::Buffering(waiting) => {
                 if waiting.len() < MAX_BUFFERED {
                     waiting.push(event.clone());
@@ -145,6 +163,28 @@ impl Entry {
                 Event::Join(_) | Event::Leave(_) => {}
             },
         }
+    }
+
+    /// Leaves what is published to be read, and drops what was kept of it.
+    pub fn catch_up(&mut self, channel: &Channel) {
+        match mem::replace(&mut self.phase, Phase::CatchingUp) {
+            Phase::Buffering(_) | Phase::CatchingUp => {}
+            Phase::Live => self.phase = Phase::Live,
+            Phase::Lost => self.lose(channel),
+        }
+    }
+
+    pub fn is_catching_up(&self) -> bool {
+        matches!(self.phase, Phase::CatchingUp)
+    }
+
+    /// Keeps what is published; false unless it was catching up.
+    pub fn hold(&mut self) -> bool {
+        let holds = self.is_catching_up();
+        if holds {
+            self.phase = Phase::Buffering(Vec::new());
+        }
+        holds
     }
 
     pub fn position(&self) -> Option<(Position, i64)> {
@@ -178,7 +218,10 @@ impl Entry {
         if !self.delivery.positioned {
             return None;
         }
-        let Phase::Live = mem::replace(&mut self.phase, Phase::Lost) else { return None };
+        let before = mem::replace(&mut self.phase, Phase::Lost);
+        if !matches!(before, Phase::Live | Phase::CatchingUp) {
+            return None;
+        }
         Some(Signal::PositionLost { channel: channel.clone(), key: self.key })
     }
 

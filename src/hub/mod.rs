@@ -12,6 +12,7 @@ mod delay;
 mod entry;
 mod message;
 mod outbox;
+mod past;
 mod positions;
 mod signal;
 mod wheel;
@@ -29,6 +30,7 @@ pub use self::delay::{WriteDelay, WriteDelays};
 pub use self::entry::{Delivery, Position, Start};
 pub use self::message::{Compression, Message};
 pub use self::outbox::{Drained, Outbox, Wanted};
+pub use self::past::UnfitPayload;
 pub use self::positions::Voided;
 pub use self::signal::{Done, ServerSubscribe, Signal};
 pub use self::wheel::{TURN, Wheel};
@@ -234,6 +236,12 @@ impl Hub {
                 visit(channel, subscribers.entries.len());
             }
         }
+    }
+
+    /// Runs `with` on the entry of a subscription, if it is there.
+    fn with_entry<T>(&self, reserved: &Reserved, with: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut shard = self.shard(&reserved.channel).lock();
+        shard.get_mut(&reserved.channel)?.entry(reserved.key).map(with)
     }
 
     fn broadcast(&self, channel: &str, event: &Event, now_ms: i64) -> usize {

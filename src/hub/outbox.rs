@@ -129,6 +129,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes that wait to be taken by the connection's task.
+    pub fn bytes(&self) -> usize {
+        self.inner.lock().bytes
+    }
+
     /// Whether a close was asked for.
     pub fn is_closing(&self) -> bool {
         self.inner.lock().closing.is_some()

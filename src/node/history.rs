@@ -1,9 +1,11 @@
 //! Reading streams.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::publish::history_options;
 use super::{Error, Node};
-use crate::broker::{History, Range, StreamTop};
+use crate::broker::{ArchivedBroker, History, Range, StreamTop};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::StreamPosition;
 use crate::telemetry::metrics::labels::Action;
@@ -37,7 +39,7 @@ impl Node {
         };
         let range = Range { limit, since: query.since, reverse: query.reverse };
         self.metrics.node.actions.with(Action::History).inc();
-        Ok(self.broker.history(channel, &range, rules.history_meta_ttl).await?)
+        self.read(channel, &range, rules.history_meta_ttl).await
     }
 
     /// Reads what a recovering subscriber missed: in reverse for its newest publication only.
@@ -54,7 +56,7 @@ impl Node {
         if range.since.as_ref().is_some_and(is_unnamed) && !self.broker.trusts_unnamed_epochs() {
             return Err(Error::UnrecoverablePosition);
         }
-        Ok(self.broker.history(channel, range, meta_ttl).await?)
+        self.read(channel, range, meta_ttl).await
     }
 
     /// Drops the publications of a channel's stream.
@@ -70,6 +72,28 @@ impl Node {
     pub async fn stream_top(&self, channel: &str, meta_ttl: Duration) -> Result<StreamTop, Error> {
         self.metrics.node.actions.with(Action::HistoryStreamTop).inc();
         let only_top = Range { limit: Some(0), ..Range::default() };
-        Ok(self.broker.history(channel, &only_top, meta_ttl).await?.top)
+        Ok(self.read(channel, &only_top, meta_ttl).await?.top)
+    }
+
+    /// The archive, if this channel's publications are in one.
+    pub fn archive_of(&self, channel: &str) -> Option<(&ArchivedBroker, Arc<ChannelRules>)> {
+        let archive = self.broker.archive()?;
+        let rules = self.channel(channel).ok()?;
+        rules.options.history_archive.then_some((archive, rules))
+    }
+
+    async fn read(
+        &self,
+        channel: &str,
+        range: &Range,
+        meta_ttl: Duration,
+    ) -> Result<History, Error> {
+        Ok(match self.archive_of(channel) {
+            Some((_, rules)) => {
+                let options = history_options(&rules);
+                self.broker.archived_history(channel, range, &options).await?
+            }
+            None => self.broker.history(channel, range, meta_ttl).await?,
+        })
     }
 }

@@ -116,6 +116,9 @@ impl From<BrokerError> for Error {
             BrokerError::UnrecoverablePosition => Self::UnrecoverablePosition,
             BrokerError::BadRequest(what) => Self::BadRequest(what),
             BrokerError::Unavailable => Self::Internal("the broker is unavailable, try again"),
+            BrokerError::ArchiveUnavailable => {
+                Self::Internal("the archive cannot take more now, try again")
+            }
             BrokerError::OutcomeUnknown => Self::Internal("the broker did not answer: done or not"),
         }
     }

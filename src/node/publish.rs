@@ -6,8 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Error, Node};
-use crate::broker::{BrokerError, HistoryOptions, KeyOwner, PublishOptions, Published, Suppressed};
+use crate::broker::{
+    BrokerError, HistoryOptions, KeyOwner, Overflow, PublishOptions, Published, Suppressed,
+};
 use crate::channel::ChannelRules;
+use crate::config::ChannelOptions;
+use crate::config::channel::ArchiveOverflow;
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::telemetry::metrics::labels::{MessageType, SuppressReason};
 
@@ -60,16 +64,13 @@ impl Node {
         let Payload { rules, data } = payload;
         let keeps = rules.history_enabled() && !publish.skip_history;
         let options = PublishOptions {
-            history: keeps.then(|| HistoryOptions {
-                size: rules.options.history_size as usize,
-                ttl: rules.options.history_ttl,
-                meta_ttl: rules.history_meta_ttl,
-            }),
+            history: keeps.then(|| history_options(&rules)),
             idempotency_key: publish.idempotency_key,
             idempotency_owner: publish.idempotency_owner,
             version: publish.version,
             version_epoch: publish.version_epoch,
             delta: publish.delta || rules.options.delta_publish,
+            archive: overflow(&rules.options).filter(|_| keeps),
         };
         let publication = Publication {
             data,
@@ -109,4 +110,21 @@ impl Node {
         };
         self.metrics.broker.publish_suppressed.with(reason).inc();
     }
+}
+
+/// How much of the channel's stream is kept at hand.
+pub(super) fn history_options(rules: &ChannelRules) -> HistoryOptions {
+    HistoryOptions {
+        size: rules.options.history_size as usize,
+        ttl: rules.options.history_ttl,
+        meta_ttl: rules.history_meta_ttl,
+    }
+}
+
+/// Whether publications are archived, and what becomes of those that cannot be.
+fn overflow(options: &ChannelOptions) -> Option<Overflow> {
+    options.history_archive.then_some(match options.history_archive_overflow {
+        ArchiveOverflow::Fail => Overflow::Fail,
+        ArchiveOverflow::Drop => Overflow::Drop,
+    })
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hyper::header::{CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, LOCATION};
 use hyper::{Method, StatusCode};
 
-use super::ServerError;
 use super::dev::Dev;
+use super::{ServerError, history};
 use crate::api::http::HttpApi;
 use crate::api::openapi::assets as swagger;
 use crate::config::Config;
@@ -50,6 +50,7 @@ pub fn routes(
         dev.add_routes(&mut ports.external, node)?;
     }
     let Ports { external, internal } = &mut ports;
+    history::add_to_node(external, config, node)?;
     let for_operators = if has_internal { &mut *internal } else { &mut *external };
     if config.health.enabled {
         probes::add_health(for_operators, &config.health.handler_prefix, health)?;

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::archive::SharedStore;
 use crate::broker::{
-    Broker, ControlNames, ControlOutlet, Controller, MemoryBroker, Receiver, RedisBroker,
-    RedisControl, control_queue,
+    ArchivedBroker, Broker, ControlNames, ControlOutlet, Controller, Limits, MemoryBroker,
+    Receiver, RedisBroker, RedisControl, control_queue,
 };
 use crate::config::Config;
 use crate::config::engine::EngineType;
+use crate::config::history::History;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::node::Peers;
@@ -21,9 +23,8 @@ use crate::time::Clock;
 
 /// The backends of one node.
 pub enum Engine {
-    Memory {
-        user_keys: usize,
-    },
+    /// With the store that archived streams are kept in, if any are.
+    Memory { user_keys: usize, store: Option<SharedStore> },
     Redis {
         redis: Arc<Redis>,
         broker: Arc<RedisBroker>,
@@ -45,10 +46,11 @@ impl Engine {
         hub: &Arc<Hub>,
         clock: &Clock,
         metrics: &Arc<Metrics>,
+        store: Option<SharedStore>,
     ) -> Result<(Self, Peers, Option<ControlOutlet>), OptionsError> {
         if config.engine.r#type == EngineType::Memory {
             let user_keys = config.client.publish_idempotency_keys as usize;
-            return Ok((Self::Memory { user_keys }, Peers::none(), None));
+            return Ok((Self::Memory { user_keys, store }, Peers::none(), None));
         }
         let id = Uuid::new_v4();
         let uid = id.to_string();
@@ -73,11 +75,24 @@ impl Engine {
         Ok((Self::Redis { redis, broker, presence, hub, spread }, peers, Some(outlet)))
     }
 
-    pub fn broker(&self, hub: &Arc<Hub>, clock: &Clock) -> Broker {
+    pub fn broker(
+        &self,
+        config: &Config,
+        hub: &Arc<Hub>,
+        clock: &Clock,
+        metrics: &Arc<Metrics>,
+    ) -> Broker {
         match self {
-            Self::Memory { user_keys } => {
-                let broker = MemoryBroker::new(Arc::clone(hub), clock.clone());
-                Broker::Memory(broker.with_user_keys(*user_keys))
+            Self::Memory { user_keys, store } => {
+                let streams = MemoryBroker::new(Arc::clone(hub), clock.clone());
+                let streams = streams.with_user_keys(*user_keys);
+                let Some(store) = store else { return Broker::Memory(streams) };
+                let (store, clock) = (Arc::clone(store), clock.clone());
+                let limits = limits(&config.history);
+                let metrics = Arc::clone(metrics);
+                Broker::Archived(Box::new(ArchivedBroker::new(
+                    streams, store, clock, limits, metrics,
+                )))
             }
             Self::Redis { broker, .. } => Broker::Redis(Arc::clone(broker)),
         }
@@ -109,5 +124,15 @@ impl Engine {
         if let Self::Redis { redis, .. } = self {
             redis.reached().await;
         }
+    }
+}
+
+fn limits(history: &History) -> Limits {
+    Limits {
+        backlog: history.backlog as usize,
+        recovery_publications: history.recovery_max_publications.into(),
+        recovery_bytes: history.recovery_max_size,
+        recovery_age: history.recovery_max_age,
+        cache: history.recovery_cache_size,
     }
 }

@@ -10,21 +10,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::catching_up::Path;
 use super::missed::Missed;
-use super::recovery::{self, Recovery};
 use super::refusal::Refusal;
+use super::starting_point::Found;
 use super::subscription::{Active, Origin, Subscriptions};
 use super::{MAX_TTL_SECONDS, Session};
 use crate::auth::OptionOverride;
-use crate::broker::{History, Range};
 use crate::channel::{Channel, ChannelRules};
-use crate::config::channel::RecoveryMode;
-use crate::hub::{Delivery, Message, Position, Reserved, Start};
-use crate::node::{self, Pending};
+use crate::hub::{Delivery, Message, Reserved, Start};
+use crate::node::Pending;
 use crate::protocol::codes::{Disconnect, ErrorCode};
-use crate::protocol::delta;
 use crate::protocol::filter::Filter;
-use crate::protocol::publication::{ClientInfo, Publication, StreamPosition};
+use crate::protocol::publication::{ClientInfo, StreamPosition};
 use crate::protocol::reply::SubscribeResult;
 use crate::telemetry::metrics::labels::FrameType;
 
@@ -68,6 +66,8 @@ pub(super) struct Established {
     missed: Missed,
     pending: Pending,
     start: Start,
+    /// What is to be read before it can go live.
+    ahead: Option<(Path, Delivery)>,
     active: Active,
     presence: Option<Present>,
     info: Option<ClientInfo>,
@@ -77,6 +77,7 @@ pub(super) struct Established {
 pub(super) struct Ready {
     reserved: Reserved,
     start: Start,
+    ahead: Option<(Path, Delivery)>,
     /// To be announced, if joins are.
     info: Option<ClientInfo>,
     /// To be notified when it is announced.
@@ -158,7 +159,7 @@ impl Session {
                 .unwrap_or(u32::MAX),
             write_delay: self.node.write_delay(&grant.rules),
         };
-        let pending = self.node.subscribe(channel, &self.connection, delivery).await?;
+        let pending = self.node.subscribe(channel, &self.connection, delivery.clone()).await?;
         let key = pending.reserved().key;
         let info = self.client_info(conn_info, grant.info.clone());
         let mut presence = match grant.presence {
@@ -167,9 +168,9 @@ impl Session {
         };
         let found = match positioned {
             true => self.position(channel, &grant, &wish, delta).await,
-            false => Ok((SubscribeResult::default(), Missed::default(), Start::default())),
+            false => Ok(Found::default()),
         };
-        let (mut result, missed, start) = match (found, presence.as_mut()) {
+        let found = match (found, presence.as_mut()) {
             (Ok(found), _) => found,
             (Err(refusal), None) => return Err(refusal),
             (Err(refusal), Some(presence)) => {
@@ -178,6 +179,7 @@ impl Session {
                 return Err(refusal);
             }
         };
+        let Found { mut result, missed, start, ahead } = found;
         result.positioned = positioned;
         result.recoverable = grant.recoverable;
         result.was_recovering |= wish.recover.is_some();
@@ -202,18 +204,26 @@ impl Session {
             positioned,
         };
         let info = grant.join_leave.then_some(info);
-        Ok(Established { result, missed, pending, start, active, presence, info })
+        let ahead = ahead.map(|path| (path, delivery));
+        Ok(Established { result, missed, pending, start, ahead, active, presence, info })
     }
 
     /// Starts delivery, behind the messages that come `first`.
     pub(super) fn go_live(
-        &self,
+        self: &Arc<Self>,
         ready: Ready,
         first: impl IntoIterator<Item = Message>,
     ) -> Joining {
-        let Ready { reserved, start, info, done } = ready;
-        self.node.hub.go_live(&reserved, start, first, self.node.clock.unix_millis());
-        Joining { channel: reserved.channel, info, done }
+        let Ready { reserved, start, ahead, info, done } = ready;
+        let channel = reserved.channel.clone();
+        match ahead {
+            None => self.node.hub.go_live(&reserved, start, first, self.node.clock.unix_millis()),
+            Some((path, delivery)) => {
+                self.node.hub.catch_up(&reserved, first);
+                self.bring_up(reserved, delivery, path);
+            }
+        }
+        Joining { channel, info, done }
     }
 
     /// Announces the client to the others, if joins are announced.
@@ -238,85 +248,6 @@ impl Session {
         let present = Present { session: Arc::clone(self), channel, kept: false };
         self.node.add_presence(&present.channel, info).await?;
         Ok(present)
-    }
-
-    /// Reads where the stream stands, and what the client missed of it.
-    async fn position(
-        &self,
-        channel: &Channel,
-        grant: &Grant,
-        wish: &Wish,
-        delta: bool,
-    ) -> Result<(SubscribeResult, Missed, Start), Refusal> {
-        let options = &grant.rules.options;
-        let from_cache = options.force_recovery_mode == RecoveryMode::Cache;
-        let automatic = from_cache && options.auto_cache_recover && wish.recover.is_none();
-        let asked = match &wish.recover {
-            Some(asked) if grant.recoverable => Some(asked.clone()),
-            None if grant.recoverable && automatic => Some(StreamPosition::default()),
-            _ => None,
-        };
-        let meta_ttl = grant.rules.history_meta_ttl;
-        let Some(asked) = asked else {
-            let top = self.node.stream_top(channel, meta_ttl).await?;
-            let position = Position { offset: top.offset, epoch: top.epoch };
-            let start = Start { position: position.clone(), holds_base: false };
-            return Ok((at(&position), Missed::default(), start));
-        };
-        let (history, is_same) = self.read_missed(channel, &asked, from_cache, grant, wish).await?;
-        let position = Position { offset: history.top.offset, epoch: history.top.epoch.clone() };
-        let filter = wish.filter.as_deref();
-        let Recovery { recovered, publications } = match from_cache {
-            true => recovery::from_cache(&asked, history, filter),
-            false if is_same => recovery::from_stream(&asked, history, filter),
-            false => Recovery::default(),
-        };
-        self.count_recovery(recovered, publications.len());
-        if !recovered && wish.reject_unrecovered {
-            return Err(ErrorCode::UNRECOVERABLE_POSITION.into());
-        }
-        let mut result = at(&position);
-        result.was_recovering = true;
-        result.recovered = recovered;
-        if recovered {
-            // The client counts up from where it was, publication by publication.
-            result.offset = asked.offset;
-        }
-        // After an empty recovery the client may hold the base or, with a position from elsewhere,
-        // not; a whole publication is right in both cases.
-        let last = publications.last().map(|publication| publication.offset);
-        let holds_base = delta && last == Some(position.offset);
-        let missed = match delta {
-            true => Missed::Patches(as_patches(self, channel, &publications)?),
-            false => Missed::Whole(publications),
-        };
-        Ok((result, missed, Start { position, holds_base }))
-    }
-
-    /// What came since `asked`, and whether that is a position of the stream at all.
-    async fn read_missed(
-        &self,
-        channel: &Channel,
-        asked: &StreamPosition,
-        from_cache: bool,
-        grant: &Grant,
-        wish: &Wish,
-    ) -> Result<(History, bool), Refusal> {
-        let most = self.node.client.recovery_max_publication_limit as usize;
-        let range = if from_cache {
-            let looked_through = if wish.filter.is_some() { most } else { 1 };
-            Range { limit: Some(looked_through), since: None, reverse: true }
-        } else {
-            Range { limit: Some(most), since: Some(asked.clone()), reverse: false }
-        };
-        let meta_ttl = grant.rules.history_meta_ttl;
-        match self.node.missed(channel, &range, meta_ttl).await {
-            Err(node::Error::UnrecoverablePosition) => {
-                let top = self.node.stream_top(channel, meta_ttl).await?;
-                Ok((History { publications: Vec::new(), top }, false))
-            }
-            read => Ok((read?, true)),
-        }
     }
 }
 
@@ -346,7 +277,8 @@ impl Established {
         if let Some(mut presence) = self.presence {
             presence.kept = true;
         }
-        (result, Ready { reserved, start: self.start, info: self.info, done })
+        let (start, ahead) = (self.start, self.ahead);
+        (result, Ready { reserved, start, ahead, info: self.info, done })
     }
 }
 
@@ -405,31 +337,4 @@ impl Drop for Present {
 pub(super) fn ttl(expire_at: i64, now: i64) -> u32 {
     let left = u64::try_from(expire_at.saturating_sub(now)).unwrap_or(0);
     u32::try_from(left.clamp(1, MAX_TTL_SECONDS)).unwrap_or(u32::MAX)
-}
-
-fn at(position: &Position) -> SubscribeResult {
-    SubscribeResult {
-        offset: position.offset,
-        epoch: position.epoch.to_string(),
-        ..SubscribeResult::default()
-    }
-}
-
-/// The first whole, each next as a patch against the one before it.
-fn as_patches(
-    session: &Session,
-    channel: &str,
-    publications: &[Arc<Publication>],
-) -> Result<Vec<Publication>, Disconnect> {
-    let mut previous: Option<&Bytes> = None;
-    publications
-        .iter()
-        .map(|publication| {
-            let base = previous.replace(&publication.data);
-            let base = base.map(|data| &data[..]);
-            let form = delta::encode_for(session.codec(), base, &publication.data)
-                .map_err(|_| Disconnect::INAPPROPRIATE_PROTOCOL)?;
-            Ok(publication.for_client_delta(channel, form.data, form.delta))
-        })
-        .collect()
 }

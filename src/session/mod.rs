@@ -8,6 +8,7 @@
 //! To add a command: its messages in `protocol`, one file in [`commands`] with the checks in the
 //! order of its doc, one arm in `dispatch`.
 
+mod catching_up;
 mod close;
 mod commands;
 mod count;
@@ -18,6 +19,7 @@ mod missed;
 mod recovery;
 mod refusal;
 mod server_side;
+mod starting_point;
 mod subscription;
 mod tick;
 

@@ -3,14 +3,18 @@
 //! To add an endpoint: register it in the composition root with [`Routes::add`], on the routes of
 //! the port it belongs to.
 
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use std::{fmt, net::SocketAddr};
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -23,7 +27,11 @@ pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 const NO_ROUTE: &str = "unknown";
 
 /// The body of a response.
-pub type Body = Full<Bytes>;
+pub enum Body {
+    Whole(Full<Bytes>),
+    /// As it is made; an error ends the connection, so that nobody takes a part for the whole.
+    Parts(BoxStream<'static, Result<Bytes, io::Error>>),
+}
 
 /// Answers the requests of one route.
 pub type Handler =
@@ -80,12 +88,62 @@ enum Found<'a> {
 }
 
 /// Wraps an async function into a [`Handler`].
-pub fn handler<F, A>(answer: F) -> Handler
+pub fn handler<F, A, B>(answer: F) -> Handler
 where
     F: Fn(Request<Incoming>, Peer) -> A + Send + Sync + 'static,
-    A: Future<Output = Response<Body>> + Send + 'static,
+    A: Future<Output = Response<B>> + Send + 'static,
+    B: Into<Body>,
 {
-    Arc::new(move |request, peer| Box::pin(answer(request, peer)))
+    Arc::new(move |request, peer| {
+        let answer = answer(request, peer);
+        Box::pin(async { answer.await.map(Into::into) })
+    })
+}
+
+impl From<Full<Bytes>> for Body {
+    fn from(whole: Full<Bytes>) -> Self {
+        Self::Whole(whole)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Parts(_) => "Parts",
+        })
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut *self {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+            Self::Parts(parts) => {
+                parts.as_mut().poll_next(cx).map(|part| part.map(|part| part.map(Frame::data)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Parts(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Parts(_) => SizeHint::default(),
+        }
+    }
 }
 
 impl Routes {
@@ -220,7 +278,7 @@ impl BodyError {
 
 /// A response without a body.
 pub fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::default());
+    let mut response = Response::new(Body::Whole(Full::default()));
     *response.status_mut() = status;
     response
 }
@@ -241,7 +299,7 @@ pub fn with_type(
     content_type: &'static str,
     body: impl Into<Bytes>,
 ) -> Response<Body> {
-    let mut response = Response::new(Body::new(body.into()));
+    let mut response = Response::new(Body::Whole(Full::new(body.into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
@@ -259,7 +317,6 @@ fn method_not_allowed(allowed: &[&Method]) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use http_body_util::StreamBody;
-    use hyper::body::Frame;
 
     use super::*;
 

@@ -6,11 +6,12 @@ use crate::source::{Source, code_only, files, is_word, places};
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["server"],
+    &["history"],
     &["api", "transport"],
     &["session"],
     &["node"],
     &["broker", "presence"],
-    &["hub", "redis"],
+    &["hub", "redis", "archive"],
     &["auth", "channel"],
     &["config"],
     &["protocol", "websocket"],

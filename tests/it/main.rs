@@ -8,6 +8,7 @@ mod drill;
 mod edge;
 mod framing;
 mod fuzzed;
+mod history;
 mod hostile;
 mod layers;
 mod memory;

@@ -54,6 +54,7 @@ pub struct Metrics {
     pub transport: TransportMetrics,
     pub broker: BrokerMetrics,
     pub api: ApiMetrics,
+    pub history: HistoryMetrics,
     registry: Registry,
     prefix: String,
     names: Vec<String>,
@@ -199,6 +200,32 @@ metric_group! {
     }
 }
 
+metric_group! {
+    /// The archive.
+    HistoryMetrics in "history" {
+        /// Messages stored.
+        stored: IntCounter = "stored_messages";
+        /// Messages that were stored before.
+        duplicates: IntCounter = "duplicate_messages";
+        /// Publishes refused because the archive could not take them.
+        refused: IntCounter = "refused_publications";
+        /// Publications delivered that the archive lacks, by the wish of their namespace.
+        dropped: IntCounter = "dropped_publications";
+        /// Publications that wait to be stored.
+        backlog: IntGauge = "backlog_publications";
+        /// Seconds from handing a batch to the store until it was stored.
+        commit_duration: Histogram = "commit_duration_seconds" within COMMAND_SECONDS;
+        /// Blocks of messages read from the store for recoveries.
+        block_reads: IntCounter = "block_reads";
+        /// Recoveries that the archive served.
+        recoveries: IntCounter = "recoveries";
+        /// Recoveries from the archive that ended before they reached the present.
+        broken_recoveries: IntCounter = "broken_recoveries";
+        /// Clients that recover from the archive now.
+        recovering: IntGauge = "recovering_subscriptions";
+    }
+}
+
 impl Metrics {
     /// All metrics at zero, their names beginning with `prefix` and `_`.
     ///
@@ -243,10 +270,11 @@ impl Metrics {
         let transport = TransportMetrics::declare(&mut to)?;
         let broker = BrokerMetrics::declare(&mut to)?;
         let api = ApiMetrics::declare(&mut to)?;
+        let history = HistoryMetrics::declare(&mut to)?;
         // The names of process metrics are the same for every program, so they carry no prefix.
         to.register(Box::new(ProcessCollector::for_self()))?;
         let (names, prefix, counts) = (to.names, prefix.to_owned(), OnceLock::new());
-        Ok(Self { node, client, transport, broker, api, registry, prefix, names, counts })
+        Ok(Self { node, client, transport, broker, api, history, registry, prefix, names, counts })
     }
 }
 

@@ -32,6 +32,27 @@ pub async fn http(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Answer {
+    let (answer, bytes) = exchange(address, method, path, headers, body).await;
+    Answer { body: String::from_utf8(bytes).expect("text"), ..answer }
+}
+
+/// Sends a request without a body; what comes back need not be text, so it stands beside the answer.
+pub async fn http_bytes(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (Answer, Vec<u8>) {
+    exchange(address, method, path, headers, "").await
+}
+
+async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (Answer, Vec<u8>) {
     let mut request =
         Request::builder().method(method).uri(path).header("host", address.to_string());
     for (name, value) in headers {
@@ -47,11 +68,8 @@ pub async fn http(
         let response = sender.send_request(request).await.expect("an answer");
         let (head, body) = response.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
-        Answer {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body: String::from_utf8(body.to_vec()).expect("text"),
-        }
+        let status = head.status.as_u16();
+        (Answer { status, headers: head.headers, body: String::new() }, body.to_vec())
     };
     tokio::time::timeout(SOON, exchange).await.unwrap_or_else(|_| panic!("no answer for {path}"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bobolink::auth::issue;
 use bobolink::time::Clock;
 
-pub use self::http::{Answer, get, http};
+pub use self::http::{Answer, get, http, http_bytes};
 pub use self::server::{OPEN, SECRET, Server};
 
 /// Longer than anything takes that works, on a busy machine too; no test waits for it to pass.

@@ -54,6 +54,13 @@ impl Server {
         server
     }
 
+    /// Starts another of the program's servers, and waits until its `listener` listens.
+    pub async fn start_command(settings: &str, command: &[&str], listener: &str) -> Self {
+        let mut server = Self::spawn_command(settings, command, &["-c", "config.toml"]);
+        server.address = server.address_of(listener).await;
+        server
+    }
+
     /// Starts a gateway that cannot start; how it ended, and what it told on standard error.
     pub async fn fails_to_start(settings: &str, args: &[&str]) -> (ExitStatus, String) {
         let mut server = Self::spawn(settings, args);
@@ -64,6 +71,10 @@ impl Server {
     }
 
     fn spawn(settings: &str, args: &[&str]) -> Self {
+        Self::spawn_command(settings, &["-c", "config.toml"], args)
+    }
+
+    fn spawn_command(settings: &str, first: &[&str], args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         write_settings(folder.path(), settings);
         let mut command = Command::new(env!("CARGO_BIN_EXE_bobolink"));
@@ -74,7 +85,7 @@ impl Server {
             }
         }
         let stdout = File::create(folder.path().join("stdout")).expect("a file");
-        command.args(["-c", "config.toml"]).args(args).current_dir(&folder);
+        command.args(first).args(args).current_dir(&folder);
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the gateway's program");
         let log = Log::of(child.stderr.take().expect("stderr is piped"));

@@ -47,12 +47,17 @@ export class Gateway {
   #folder = null;
   #log = [];
 
-  /** Starts a gateway; `client` and `websocket` are settings of the configuration's sections of these names. */
-  static async start({ client = {}, websocket = {} } = {}) {
+  /**
+   * Starts a gateway; `client` and `websocket` are settings of the configuration's sections of these
+   * names, `namespaces` stand in the place of those that the suites share.
+   */
+  static async start({ client = {}, websocket = {}, namespaces = NAMESPACES } = {}) {
     const gateway = new Gateway();
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-'));
     gateway.port = await freePort();
-    await writeFile(gateway.#configPath, JSON.stringify(configuration(gateway.port, client, websocket)));
+    const history = { path: path.join(gateway.#folder, 'history.db') };
+    const settings = configuration(gateway.port, { client, websocket, history }, namespaces);
+    await writeFile(gateway.#configPath, JSON.stringify(settings));
     process.on('exit', (code) => gateway.#atExit(code));
     await gateway.#run();
     return gateway;
@@ -77,6 +82,21 @@ export class Gateway {
       throw new ApiError(error);
     }
     return result;
+  }
+
+  /** Runs commands of the server API in one request; all must succeed. */
+  async batch(commands) {
+    const response = await fetch(`http://127.0.0.1:${this.port}/api/batch`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', 'X-API-Key': API_KEY },
+      body: JSON.stringify({ commands }),
+    });
+    const { replies } = await response.json();
+    const failed = replies.find(({ error }) => error);
+    if (failed) {
+      throw new ApiError(failed.error);
+    }
+    return replies;
   }
 
   publish(channel, data, options = {}) {
@@ -158,7 +178,7 @@ export class Gateway {
   }
 }
 
-function configuration(port, client, websocket) {
+function configuration(port, { client, websocket, history }, namespaces) {
   return {
     http_server: { address: '127.0.0.1', port },
     log: { level: 'info' },
@@ -166,9 +186,10 @@ function configuration(port, client, websocket) {
     http_api: { key: API_KEY },
     client: { token: { hmac_secret_key: TOKEN_SECRET }, ...client },
     websocket,
+    history,
     channel: {
       without_namespace: { allow_subscribe_for_client: true },
-      namespaces: NAMESPACES.map((options) => ({ allow_subscribe_for_client: true, ...options })),
+      namespaces: namespaces.map((options) => ({ allow_subscribe_for_client: true, ...options })),
     },
   };
 }

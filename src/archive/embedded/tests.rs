@@ -1,0 +1,160 @@
+//! What only the file can show; the rest is in the contract that every store meets.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use super::schema::{self, STEPS};
+use super::*;
+use crate::archive::{Anchor, MessageId, Order};
+use crate::protocol::publication::Publication;
+
+fn open(folder: &TempDir) -> Result<EmbeddedStore, OpenError> {
+    EmbeddedStore::open(&settings(folder), "first".into())
+}
+
+fn settings(folder: &TempDir) -> Settings {
+    Settings { path: folder.path().join("history.db"), cache: 1 << 20 }
+}
+
+fn record(channel: &str, offset: u64) -> Record {
+    let publication =
+        Publication { data: format!("{offset}").into(), offset, ..Publication::default() };
+    let id = MessageId::of(offset * 10).expect("an id");
+    let message = Message { id, epoch: "first".into(), publication: Arc::new(publication) };
+    Record { channel: channel.into(), message }
+}
+
+#[tokio::test]
+async fn the_file_is_its_owners_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    store.append(vec![record("a", 1)]).await.expect("stored");
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("its data").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[tokio::test]
+async fn a_second_opener_is_refused_until_the_first_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = open(&folder).expect("opens");
+    assert!(matches!(open(&folder), Err(OpenError::Locked { .. })));
+    first.close().await;
+    drop(first);
+    open(&folder).expect("opens again");
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_opening_again_and_the_first_epoch_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    store.append(vec![record("a", 1), record("a", 2)]).await.expect("stored");
+    drop(store);
+    let store = EmbeddedStore::open(&settings(&folder), "other".into()).expect("opens");
+    assert_eq!(store.first_epoch(), "first");
+    let tail = store.tail("a").await.expect("answers").expect("is there");
+    assert_eq!((tail.epoch.as_str(), tail.offset), ("first", 2));
+}
+
+#[tokio::test]
+async fn who_comes_after_the_close_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    store.close().await;
+    let refused = store.append(vec![record("a", 1)]).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+}
+
+#[test]
+fn a_file_of_an_older_format_is_brought_up_to_date_with_all_that_is_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.db");
+    let connect = || schema::connect(&path, 1 << 20, OpenFlags::default()).expect("a connection");
+    let mut connection = connect();
+    schema::prepare(&mut connection, &path, STEPS).expect("the first format");
+    schema::first_epoch(&connection, "kept").expect("an epoch");
+    drop(connection);
+
+    let newer: Vec<_> =
+        STEPS.iter().copied().chain(["ALTER TABLE channels ADD COLUMN note TEXT"]).collect();
+    let mut connection = connect();
+    schema::prepare(&mut connection, &path, &newer).expect("a newer format");
+    connection.execute("UPDATE channels SET note = ''", []).expect("the step was taken");
+    assert_eq!(schema::first_epoch(&connection, "other").expect("an epoch"), "kept");
+    schema::prepare(&mut connection, &path, &newer).expect("once is enough");
+
+    let older = schema::prepare(&mut connection, &path, STEPS).expect_err("too new");
+    assert!(matches!(older, OpenError::Newer { found: 2, known: 1, .. }), "{older}");
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_file_as_it_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.db");
+    let mut connection =
+        schema::connect(&path, 1 << 20, OpenFlags::default()).expect("a connection");
+    schema::prepare(&mut connection, &path, STEPS).expect("the first format");
+    let broken: Vec<_> = STEPS.iter().copied().chain(["DROP TABLE runs; nonsense"]).collect();
+    assert!(schema::prepare(&mut connection, &path, &broken).is_err());
+    schema::prepare(&mut connection, &path, STEPS).expect("still the first format");
+    connection.execute("DELETE FROM runs", []).expect("the table is there");
+}
+
+#[test]
+fn files_of_others_are_left_alone() {
+    let refused = |prepare: &dyn Fn(&Path)| {
+        let folder = tempfile::tempdir().expect("a folder");
+        prepare(&folder.path().join("history.db"));
+        open(&folder).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    let text =
+        refused(&|path| std::fs::write(path, "a diary, and a long one".repeat(100)).unwrap());
+    assert!(text.contains("is not a history file"), "{text}");
+    let foreign = refused(&|path| {
+        let connection = Connection::open(path).expect("a database");
+        connection.execute_batch("CREATE TABLE a (b)").expect("a table");
+    });
+    assert!(foreign.contains("is not a history file"), "{foreign}");
+}
+
+/// What a page costs, in steps of SQLite's machine: unlike time, these are the same on every run.
+#[tokio::test]
+async fn a_page_of_a_large_channel_costs_what_it_costs_in_a_small_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    for (channel, count) in [("small", 100), ("large", 20_000)] {
+        let offsets: Vec<u64> = (1..=count).collect();
+        for part in offsets.chunks(5_000) {
+            let batch = part.iter().map(|offset| record(channel, *offset)).collect();
+            store.append(batch).await.expect("stored");
+        }
+    }
+    let path = folder.path().join("history.db");
+    let mut connection = Connection::open(path).expect("a connection");
+    let steps = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&steps);
+    let count = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        false
+    };
+    connection.progress_handler(1, Some(count)).expect("a handler");
+    let cost = |channel: &str, after: Option<Anchor>| {
+        let query = PageQuery { after, before: None, order: Order::OldestFirst, limit: 50 };
+        steps.store(0, Ordering::Relaxed);
+        let page = read::page(&connection, channel, &query).expect("a page");
+        assert_eq!(page.messages.len(), 50);
+        steps.load(Ordering::Relaxed)
+    };
+    let offset = |offset| Some(Anchor::Offset { epoch: None, offset });
+    let id = |offset: u64| Some(Anchor::Id(MessageId::of(offset * 10).expect("an id")));
+    for (small, large) in [(None, None), (offset(40), offset(15_000)), (id(40), id(15_000))] {
+        let (small, large) = (cost("small", small), cost("large", large.clone()));
+        assert!(large * 2 <= small * 3, "{large} steps in the large channel, {small} in the small");
+    }
+}

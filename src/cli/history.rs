@@ -1,0 +1,74 @@
+//! `bobolink history`: serves the archive alone; `bobolink history verify` proves it whole.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::serve::{announce, log_settings};
+use super::{CliError, HistoryArgs, HistoryCommand, VerifyArgs, configured, flags, runtime};
+use crate::archive::{MAX_READ, MessageStore, StoreError, Verdict};
+use crate::config::{Disk, Sources, load};
+use crate::server;
+use crate::telemetry::logging;
+
+/// Does what the arguments say.
+pub fn run(args: HistoryArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
+    match args.command {
+        None => serve(args.config).map(|()| ExitCode::SUCCESS),
+        Some(HistoryCommand::Verify(args)) => verify(args, out),
+    }
+}
+
+fn serve(file: Option<String>) -> Result<(), CliError> {
+    let loaded = load(&Sources::of_process(file, flags::Flags::default().0), &Disk)?;
+    logging::init(&log_settings(&loaded.config.log))?;
+    announce(&loaded, false);
+    Ok(runtime()?.block_on(server::history::run(&loaded.config))?)
+}
+
+/// Fails if anything is missing or contradicts itself.
+fn verify(args: VerifyArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
+    let config = configured(args.config, flags::Flags::default())?;
+    let store = server::store::open(&config.history)?;
+    runtime()?.block_on(async {
+        let mut sound = true;
+        if args.channels.is_empty() {
+            let mut after: Option<String> = None;
+            loop {
+                let names = store.channels("", after.as_deref(), MAX_READ).await?;
+                for name in &names {
+                    sound &= walk(&*store, name, out).await?;
+                }
+                match names.last() {
+                    Some(last) => after = Some(last.clone()),
+                    None => break,
+                }
+            }
+        }
+        for name in &args.channels {
+            sound &= walk(&*store, name, out).await?;
+        }
+        Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// Walks one channel and tells what it found; false if something is wrong.
+async fn walk(
+    store: &dyn MessageStore,
+    channel: &str,
+    out: &mut impl Write,
+) -> Result<bool, CliError> {
+    let Verdict { messages, deleted, holes, faults } = match store.verify(channel).await {
+        Err(StoreError::Damaged(what)) => Verdict { faults: vec![what], ..Verdict::default() },
+        verdict => verdict?,
+    };
+    let sound = holes.is_empty() && faults.is_empty();
+    let word = if sound { "dense" } else { "NOT SOUND" };
+    writeln!(out, "{channel}: {messages} messages, {deleted} deleted, {word}")?;
+    for (epoch, first, last) in holes {
+        writeln!(out, "  offsets {first} to {last} of epoch {epoch} were never stored")?;
+    }
+    for fault in faults {
+        writeln!(out, "  {fault}")?;
+    }
+    Ok(sound)
+}

@@ -1,0 +1,95 @@
+//! Publications kept for years, and the service that reads them.
+
+use std::time::Duration;
+
+use super::Config;
+use super::channel::ChannelOptions;
+use super::engine::EngineType;
+use super::report::Report;
+use super::setting::{choice, join, section};
+use super::units::ByteSize;
+use super::values::item_path;
+
+section! {
+    /// The archive of namespaces with `history_archive`. Not of Centrifugo.
+    pub struct History {
+        /// Where messages are stored.
+        pub store: HistoryStore,
+        /// The file of the embedded store.
+        pub path: String = "bobolink-history.db".into(),
+        /// Memory for pages of the file, for each of its connections.
+        pub file_cache_size: ByteSize = 8 * 1024 * 1024,
+        /// Publications that may wait to be stored.
+        pub backlog: u32 = 10_000,
+        /// Leaves out the REST service.
+        pub rest_disabled: bool,
+        /// Where the REST service is on the main port, and on that of `bobolink history`.
+        pub handler_prefix: String = "/history".into(),
+        /// Interface of `bobolink history`.
+        pub address: String,
+        /// Port of `bobolink history`.
+        pub port: u16 = 8_010,
+        /// Publications that one recovery from the archive may bring.
+        pub recovery_max_publications: u32 = 10_000,
+        /// Bytes of payloads that one recovery from the archive may bring.
+        pub recovery_max_size: ByteSize = 8 * 1024 * 1024,
+        /// How old the oldest of them may be, unless the client may read the history.
+        pub recovery_max_age: Duration = Duration::from_secs(168 * 3_600),
+        /// Memory for messages that recovering clients share.
+        pub recovery_cache_size: ByteSize = 32 * 1024 * 1024,
+    }
+}
+
+choice! {
+    /// The kinds of store.
+    pub enum HistoryStore {
+        /// One local file, of one process.
+        #[default]
+        Embedded = "embedded",
+    }
+}
+
+impl Config {
+    /// Whether any namespace is archived.
+    pub fn archives(&self) -> bool {
+        let channel = &self.channel;
+        let mut named = channel.namespaces.iter().map(|namespace| &namespace.options);
+        channel.without_namespace.history_archive || named.any(|options| options.history_archive)
+    }
+}
+
+/// Reports what does not go together.
+pub fn check(config: &Config, report: &mut Report<'_>) {
+    let history = &config.history;
+    let positive = [
+        ("history.backlog", history.backlog > 0),
+        ("history.recovery_max_publications", history.recovery_max_publications > 0),
+        ("history.recovery_max_size", history.recovery_max_size > 0),
+    ];
+    for (key, _) in positive.iter().filter(|(_, positive)| !positive) {
+        report.fault(&[key], "0 is not allowed, expected a limit");
+    }
+    if history.path.is_empty() {
+        report.fault(&["history.path"], "must be the path of a file");
+    }
+    let channel = &config.channel;
+    check_options(&channel.without_namespace, "channel.without_namespace", config, report);
+    for (index, namespace) in channel.namespaces.iter().enumerate() {
+        let at = item_path("channel.namespaces", index, &namespace.name);
+        check_options(&namespace.options, &at, config, report);
+    }
+}
+
+fn check_options(options: &ChannelOptions, at: &str, config: &Config, report: &mut Report<'_>) {
+    if !options.history_archive {
+        return;
+    }
+    let key = join(at, "history_archive");
+    if options.history_size == 0 || options.history_ttl.is_zero() {
+        report.fault(&[&key], "needs history: set history_size and history_ttl");
+    }
+    if config.engine.r#type != EngineType::Memory {
+        let message = "is not there with Redis yet, only with engine.type = \"memory\"";
+        report.fault(&[&key, "engine.type"], message);
+    }
+}

@@ -1,0 +1,76 @@
+//! A whole channel as lines of JSON, from the oldest message to the newest.
+
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+
+use super::problem::Problem;
+use super::shapes::MessageShape;
+use super::{Parts, access};
+use crate::archive::{Anchor, MessageId, Order, PageQuery, SharedStore};
+
+/// Messages that are read at once. One page is in memory at a time, whatever the channel holds.
+const PART: usize = 200;
+
+/// Marks a response whose body is to be passed on as it is made.
+#[derive(Clone, Copy)]
+pub struct Streamed;
+
+/// Streams all messages of a channel, one JSON object a line. A failure on the way breaks the
+/// connection off, so that a part is never taken for the whole.
+#[utoipa::path(get, path = "/v1/channels/{channel}/export", tag = "messages",
+    params(("channel" = String, Path)),
+    responses((status = 200, content_type = "application/x-ndjson", body = MessageShape),
+        (status = "default", body = Problem)))]
+pub async fn export(
+    State(parts): State<Arc<Parts>>,
+    Path(channel): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    access::reader(&parts, &request.into_parts().0, &channel).await?;
+    let store = Arc::clone(&parts.store);
+    // Up to what is there now, or a busy channel would never end.
+    let last = store.tail(&channel).await?.map(|tail| tail.last_id);
+    let state = last.map(|last| (store, channel, None::<MessageId>, last));
+    let lines = stream::try_unfold(state, async |state| {
+        let Some((store, channel, after, last)) = state else { return Ok(None) };
+        let Some((text, edge)) = lines(&store, &channel, after, last).await? else {
+            return Ok(None);
+        };
+        Ok::<_, io::Error>(Some((text, Some((store, channel, Some(edge), last)))))
+    });
+    let mut response = Response::new(Body::from_stream(lines));
+    let kind = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response.extensions_mut().insert(Streamed);
+    Ok(response)
+}
+
+/// The lines behind `after`, with the id of the last of them; none when there are no more.
+async fn lines(
+    store: &SharedStore,
+    channel: &str,
+    after: Option<MessageId>,
+    last: MessageId,
+) -> io::Result<Option<(Bytes, MessageId)>> {
+    let query = PageQuery {
+        after: after.map(Anchor::Id),
+        before: last.number().checked_add(1).and_then(MessageId::of).map(Anchor::Id),
+        order: Order::OldestFirst,
+        limit: PART,
+    };
+    let page = store.page(channel, &query).await.map_err(io::Error::other)?;
+    let Some(edge) = page.messages.last().map(|message| message.id) else { return Ok(None) };
+    let mut text = Vec::new();
+    for shape in MessageShape::chain(channel, &page.messages, page.prev) {
+        serde_json::to_writer(&mut text, &shape)?;
+        text.push(b'\n');
+    }
+    Ok(Some((text.into(), edge)))
+}

@@ -1,0 +1,100 @@
+//! The history service, as the configuration has it: on the port of a gateway, or alone.
+
+use std::sync::Arc;
+
+use super::{Config, ServerError};
+use crate::api::access::Access;
+use crate::archive::{Deleted, SharedStore};
+use crate::history::{Forget, HistoryService, InForce, METHODS, Parts};
+use crate::lifecycle::Lifecycle;
+use crate::node::Node;
+use crate::telemetry::health::{Health, Phase};
+use crate::telemetry::metrics::Metrics;
+use crate::time::Clock;
+use crate::transport::accept::{Listener, Serving};
+use crate::transport::origin::AllowedOrigins;
+use crate::transport::probes;
+use crate::transport::routes::{Routes, handler};
+
+/// Adds the service of a node with an archive.
+pub fn add_to_node(
+    routes: &mut Routes,
+    config: &Config,
+    node: &Arc<Node>,
+) -> Result<(), ServerError> {
+    let Some(archive) = node.broker.archive().filter(|_| !config.history.rest_disabled) else {
+        return Ok(());
+    };
+    let store = Arc::clone(archive.store());
+    let with_rules = Arc::clone(node);
+    let with_copies = Arc::clone(node);
+    let forget = move |channel: &str, deleted: &Deleted| {
+        if let Some(archive) = with_copies.broker.archive() {
+            archive.forget(channel, deleted);
+        }
+    };
+    let rules = Arc::new(move || with_rules.rules());
+    add(routes, config, store, rules, Arc::new(forget))
+}
+
+/// Runs the service alone until the process is told to stop.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(config: &Config) -> Result<(), ServerError> {
+    let listener = Listener::bind("history", &config.history.address, config.history.port).await?;
+    let lifecycle = Lifecycle::new();
+    lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
+    let store = super::store::open(&config.history)?;
+    let rules = Arc::new(super::rules_of(config)?);
+    let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
+    let health = Arc::new(Health::new());
+    let mut routes = Routes::new();
+    routes.count_requests(Arc::clone(&metrics));
+    let forget = Arc::new(|_: &str, _: &Deleted| {});
+    let in_force = Arc::new(move || Arc::clone(&rules));
+    add(&mut routes, config, Arc::clone(&store), in_force, forget)?;
+    probes::add_health(&mut routes, &config.health.handler_prefix, &health)?;
+    if config.prometheus.enabled {
+        probes::add_metrics(&mut routes, &config.prometheus.handler_prefix, &metrics)?;
+    }
+    health.enter(Phase::Ready);
+    lifecycle.tracker.spawn(listener.serve(Serving::new(routes, &lifecycle)));
+    lifecycle.left().await;
+    health.enter(Phase::Draining);
+    lifecycle.stop_softly_after(config.shutdown.drain_delay).await;
+    if !lifecycle.stopped(config.shutdown.timeout).await {
+        tracing::warn!("not every request was answered in time");
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// Adds the service of a store.
+pub fn add(
+    routes: &mut Routes,
+    config: &Config,
+    store: SharedStore,
+    rules: InForce,
+    forget: Forget,
+) -> Result<(), ServerError> {
+    let api = &config.http_api;
+    let service = Arc::new(HistoryService::new(Parts {
+        store,
+        rules,
+        // Without a key nobody is a backend, unless that was asked for.
+        access: Access::new((!api.insecure).then(|| api.key.clone())),
+        forget,
+        origins: AllowedOrigins::new(&config.client.allowed_origins)?,
+        clock: Clock::real(),
+        insecure: config.client.insecure,
+        prefix: config.history.handler_prefix.clone(),
+    }));
+    let answer = handler(move |request, _| {
+        let service = Arc::clone(&service);
+        async move { service.answer(request).await }
+    });
+    let prefix = config.history.handler_prefix.trim_end_matches('/');
+    routes.add(&METHODS, &format!("{prefix}/*"), answer)?;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! History that lasts: the stores, the service, and recovery from far back.
+
+mod alone;
+mod cold;
+mod contract;
+mod disk;
+mod embedded;
+mod rest;
+mod restart;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::support::Server;
+
+/// Of the server API and of the history service.
+const KEY: &str = "an-api-key";
+
+/// A gateway with the archived namespace `long`, whose streams keep ten publications at hand, and its
+/// file in `folder`. `more` are further lines, of tables or namespaces.
+fn settings(folder: &TempDir, more: &str) -> String {
+    let path = folder.path().join("history.db");
+    format!(
+        "http_api.key = {KEY:?}\n\
+         health.enabled = true\n\
+         history.path = {path:?}\n\
+         {more}\n\
+         [[channel.namespaces]]\n\
+         name = \"long\"\n\
+         history_archive = true\n\
+         history_size = 10\n\
+         history_ttl = \"60s\"\n\
+         force_recovery = true\n\
+         allow_subscribe_for_client = true\n"
+    )
+}
+
+async fn publish(server: &Server, channel: &str, number: u64) {
+    let request = json!({ "channel": channel, "data": { "n": number } });
+    let result = call(server.address(), "publish", &request).await;
+    assert!(result.is_some(), "{channel} {number}");
+}
+
+/// Publishes many, in order and in few requests.
+async fn publish_many(server: &Server, channel: &str, numbers: impl IntoIterator<Item = u64>) {
+    let numbers: Vec<_> = numbers.into_iter().collect();
+    for part in numbers.chunks(500) {
+        let one = |n: &u64| json!({ "publish": { "channel": channel, "data": { "n": n } } });
+        let commands: Vec<_> = part.iter().map(one).collect();
+        let answer = post(server.address(), "batch", &json!({ "commands": commands })).await;
+        let answer = answer.expect("an answer");
+        let replies = answer["replies"].as_array().expect("replies");
+        let failed = replies.iter().find(|reply| reply.get("error").is_some());
+        assert_eq!((replies.len(), failed), (part.len(), None));
+    }
+}
+
+/// Calls a method of the server API; none if it failed or nobody answered.
+async fn call(address: SocketAddr, method: &str, request: &Value) -> Option<Value> {
+    post(address, method, request).await?.get("result").cloned()
+}
+
+async fn post(address: SocketAddr, method: &str, request: &Value) -> Option<Value> {
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        let request = Request::post(format!("/api/{method}"))
+            .header("host", address.to_string())
+            .header("x-api-key", KEY)
+            .body(Full::new(Bytes::from(request.to_string())));
+        let response = sender.send_request(request.expect("a request")).await.ok()?;
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        serde_json::from_slice(&body).ok()
+    };
+    tokio::time::timeout(Duration::from_secs(60), exchange).await.expect("an answer in time")
+}
