@@ -163,7 +163,7 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
 /// The node where the readers of a backend are.
 fn home_of(cluster: &TestCluster) -> usize {
     let hears = |node: &usize| {
-        let heard = cluster.nodes[*node].cli(&["PUBSUB", "CHANNELS", "centrifugo.shard.*"]);
+        let heard = cluster.nodes[*node].cli(&["PUBSUB", "CHANNELS", "*.bobolink.canary.*"]);
         heard.iter().any(|name| !name.is_empty())
     };
     (0..3).find(hears).expect("somewhere")

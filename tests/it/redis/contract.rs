@@ -158,10 +158,15 @@ impl Backend {
     }
 
     pub async fn subscriber_with(&self, channel: &str, delivery: Delivery) -> Subscriber {
+        self.broker.subscribe(channel).await.expect("subscribed");
+        self.unheard_subscriber(channel, delivery).await
+    }
+
+    /// Subscribes in the hub alone.
+    pub async fn unheard_subscriber(&self, channel: &str, delivery: Delivery) -> Subscriber {
         let connection = Connection::new(Uuid::new_v4(), Codec::Json, Outbox::new(1 << 20));
         let channel = Channel::from(channel);
         let reserved = self.hub.subscribe(&channel, &connection, delivery);
-        self.broker.subscribe(&channel).await.expect("subscribed");
         let (offset, epoch) = self.top(&channel).await;
         let position = Position { offset, epoch: epoch.as_str().into() };
         self.hub.go_live(&reserved, Start { position, holds_base: false }, None, 0);
