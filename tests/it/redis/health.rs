@@ -10,6 +10,9 @@ use serde_json::Value;
 
 use super::contract::Backend;
 use super::gateways::{OPEN, data_until, gateway, recover};
+use super::group::Group;
+use super::masters::TestCluster;
+use super::outages::FAILOVER;
 use super::process::{RedisServer, settings_of};
 use super::tap::{Lost, Tap};
 use crate::support::{Answer, SOON, Server, eventually, get};
@@ -127,6 +130,26 @@ async fn a_node_that_alone_cannot_publish_is_left_at_once_and_the_others_are_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_hears_nobody_blames_itself_only_after_the_grace() {
+    let redis = RedisServer::start();
+    let tap = Tap::to(redis.address()).await;
+    let (cut, whole) = (settings_of(tap.address), redis.settings());
+    let (cut, whole) = (format!("{cut}{WATCHED}"), format!("{whole}{WATCHED}"));
+    let (cut, whole) = tokio::join!(gateway(&cut), gateway(&whole));
+    tap.lose(Lost::Everything);
+    until(&cut, "/delivery", 503, TIMEOUT + SOON).await;
+    let (ready, body) = ask(&cut, "/ready").await;
+    assert_eq!((ready, &body["faults"][0]["this_node_only"]), (200, &Value::from(false)), "{body}");
+    let body = until(&cut, "/ready", 503, GRACE + SOON).await;
+    assert_eq!(body["status"], "broken");
+    for what in ["/ready", "/delivery"] {
+        assert_eq!(status(&whole, what).await, 200, "{what}");
+    }
+    tap.lose(Lost::Nothing);
+    until(&cut, "/ready", 200, SOON).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_takes_publications_and_delivers_none_is_an_alarm_and_is_left() {
     let redis = RedisServer::start();
     let tap = Tap::to(redis.address()).await;
@@ -151,7 +174,8 @@ async fn a_redis_that_takes_publications_and_delivers_none_is_an_alarm_and_is_le
 
     tap.lose(Lost::Nothing);
     until(&one, "/delivery", 200, SOON).await;
-    bob.publish("chat:a", "3").await.expect("published");
+    // The canary that proves the connections is heard a moment before they are there for others.
+    eventually("it publishes again", SOON, async || bob.publish("chat:a", "3").await.is_ok()).await;
     told_to_recover(&mut ann).await;
     let result = recover(&mut ann, "chat:a", 1, &start.epoch).await;
     let missed: Vec<_> = result.publications.iter().map(|publication| &*publication.data).collect();
@@ -257,6 +281,72 @@ async fn a_draining_node_is_not_ready_and_delivers_to_those_who_are_still_there(
     })
     .await;
     assert_eq!(get(internal, "/health/delivery").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_of_sentinel_empties_no_load_balancer_and_is_counted() {
+    let mut group = Group::start().await;
+    // The times are those that everybody has.
+    let one = gateway(&format!("{}prometheus.enabled = true\n", group.settings())).await;
+    let (mut ann, mut bob) = (one.connected("ann").await, one.connected("bob").await);
+    ann.subscribe("chat:a").await.expect("subscribed");
+    bob.publish("chat:a", "1").await.expect("published");
+    group.servers[0].kill();
+    one.log().wait_for(|line| line["message"] == "Redis was lost").await;
+    eventually("it publishes again", FAILOVER, async || {
+        let (ready, body) = ask(&one, "/ready").await;
+        let past = body["faults"][0]["seconds"].as_u64().is_some_and(|seconds| seconds >= 30);
+        assert!(ready == 200 || past, "{body}");
+        bob.publish("chat:a", "2").await.is_ok()
+    })
+    .await;
+    until(&one, "/delivery", 200, SOON).await;
+    told_to_recover(&mut ann).await;
+    for counted in ["master_changes{shard=\"0\"}", "voided_positions", "fence_epoch_changes"] {
+        assert_eq!(metric(&one, &format!("redis_{counted}")).await, 1.0, "{counted}");
+    }
+    assert!(metric(&one, "redis_calls{outcome=\"unavailable\"}").await > 0.0);
+    assert!(metric(&one, "redis_calls{outcome=\"done\"}").await > 0.0);
+    assert!(metric(&one, "redis_call_duration_seconds_count").await > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_shards_the_one_that_is_away_is_named() {
+    let mut shards = [RedisServer::start(), RedisServer::start()];
+    let [first, second] = shards.each_ref().map(|shard| shard.address().to_string());
+    let settings =
+        format!("engine.type = \"redis\"\nengine.redis.address = [\"{first}\", \"{second}\"]\n");
+    let one = gateway(&format!("{settings}{PATIENT}")).await;
+    shards[1].kill();
+    let body = until(&one, "/delivery", 503, TIMEOUT + SOON).await;
+    assert_eq!(body["faults"].as_array().map(Vec::len), Some(1), "{body}");
+    assert_eq!(body["faults"][0]["shard"], 1);
+    assert!(reason(&body).contains("Connection refused"), "{body}");
+    assert_eq!(metric(&one, "redis_connections{kind=\"commands\",shard=\"0\"}").await, 1.0);
+    assert_eq!(metric(&one, "redis_connections{kind=\"commands\",shard=\"1\"}").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_master_of_a_cluster_has_canaries_of_its_own() {
+    let mut cluster = TestCluster::start(0).await;
+    let addresses = cluster.addresses();
+    let settings =
+        format!("engine.type = \"redis\"\nengine.redis.cluster_address = \"{addresses}\"\n");
+    let one = gateway(&format!("{settings}{PATIENT}")).await;
+    until(&one, "/delivery", 200, SOON).await;
+    assert_eq!(metric(&one, "redis_connections{kind=\"commands\",shard=\"0\"}").await, 3.0);
+    cluster.nodes[2].kill();
+    let body = until(&one, "/delivery", 503, TIMEOUT + SOON).await;
+    assert!(body["faults"].as_array().is_some_and(|faults| !faults.is_empty()), "{body}");
+    eventually("the other masters are heard", SOON, async || {
+        let (_, body) = ask(&one, "/delivery").await;
+        body["faults"].as_array().is_some_and(|faults| faults.len() == 1)
+            && reason(&body).starts_with("no connection to Redis: ")
+    })
+    .await;
+    assert_eq!(status(&one, "/ready").await, 200);
+    cluster.nodes[2].revive();
+    until(&one, "/delivery", 200, FAILOVER).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

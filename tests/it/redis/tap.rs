@@ -18,6 +18,8 @@ pub enum Lost {
     Messages,
     /// Answers on connections that have not subscribed.
     Answers,
+    /// All that the server says.
+    Everything,
     /// One channel, which is unsubscribed from behind the gateway's back.
     Channel(String),
 }
@@ -112,6 +114,7 @@ async fn down(
                 Lost::Nothing => false,
                 Lost::Messages => *subscribed.borrow() && says("message"),
                 Lost::Answers => !*subscribed.borrow(),
+                Lost::Everything => true,
                 // What the gateway did not ask it does not see answered.
                 Lost::Channel(name) => says("unsubscribe") && says(name),
             };
