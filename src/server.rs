@@ -20,7 +20,8 @@ use crate::config::Config;
 use crate::hub::{self, Hub};
 use crate::lifecycle::{Lifecycle, PidFile};
 use crate::node::{Node, Parts};
-use crate::telemetry::health::{Health, Phase};
+use crate::redis::Reporting;
+use crate::telemetry::health::{Health, Limits, Phase};
 use crate::telemetry::metrics::{Metrics, NodeCounts};
 use crate::time::Clock;
 use crate::transport::accept::{Listener, Serving};
@@ -85,13 +86,13 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     }
     let lifecycle = Lifecycle::new();
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
-    let health = Arc::new(Health::new());
+    let health = Arc::new(Health::new(clock.clone(), Limits::of(&config.health)));
     stop::drain_when_asked(&health, &lifecycle);
     let store = match config.archives() {
         true => Some(store::open(&config.history)?),
         false => None,
     };
-    let (node, engine, outlet) = node_of(&config, clock, &lifecycle, store.clone())?;
+    let (node, engine, outlet) = node_of(&config, clock, &lifecycle, &health, store.clone())?;
     let routes =
         endpoints::routes(&config, &node, &health, &lifecycle, internal.is_some(), dev.as_ref())?;
 
@@ -144,8 +145,8 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
 /// # Errors
 /// What would keep the server from starting: keys, certificates and paths that cannot be used.
 pub fn check(config: &Config) -> Result<(), ServerError> {
-    let (health, lifecycle) = (Arc::new(Health::new()), Lifecycle::new());
-    let (node, ..) = node_of(config, Clock::real(), &lifecycle, None)?;
+    let (health, lifecycle) = (Arc::<Health>::default(), Lifecycle::new());
+    let (node, ..) = node_of(config, Clock::real(), &lifecycle, &health, None)?;
     let has_internal = config.http_server.internal().is_some();
     endpoints::routes(config, &node, &health, &lifecycle, has_internal, None)?;
     Certificates::load(config)?;
@@ -156,11 +157,13 @@ fn node_of(
     config: &Config,
     clock: Clock,
     lifecycle: &Lifecycle,
+    health: &Arc<Health>,
     store: Option<SharedStore>,
 ) -> Result<(Arc<Node>, Engine, Option<ControlOutlet>), ServerError> {
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
+    let reporting = Reporting { health: Arc::clone(health), metrics: Arc::clone(&metrics) };
     let hub = Arc::new(Hub::new(clock.clone(), Arc::clone(&metrics)));
-    let (engine, peers, outlet) = Engine::new(config, &hub, &clock, &metrics, store)?;
+    let (engine, peers, outlet) = Engine::new(config, &hub, &clock, &reporting, store)?;
     let node = Node::new(Parts {
         name: node_name(config),
         peers,

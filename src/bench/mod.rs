@@ -34,12 +34,12 @@ pub mod procfs;
 pub mod ticker;
 mod progress;
 
-use crate::time::Clock;
+use crate::time::{Clock, rfc3339};
 use crew::{Crew, Halt};
 use machine::MachineError;
 use options::{BenchArgs, Method, Scenario};
 use procfs::Machine;
-use report::{FORMAT, Report, rfc3339};
+use report::{FORMAT, Report};
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]

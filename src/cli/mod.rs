@@ -22,6 +22,7 @@ use crate::drill::options::DrillArgs;
 use crate::server::{ServerError, token_settings};
 use crate::time::Clock;
 use flags::Flags;
+use healthcheck::{Question, Target};
 
 /// A realtime gateway that speaks the Centrifuge protocol.
 #[derive(Debug, Parser)]
@@ -52,7 +53,7 @@ pub enum Command {
     Checktoken(CheckTokenArgs),
     /// Check a subscription token.
     Checksubtoken(CheckTokenArgs),
-    /// Ask a running server whether it is ready.
+    /// Ask a running server whether it is well.
     Healthcheck(HealthcheckArgs),
     /// Serve the history of archived channels alone, or look after it.
     History(HistoryArgs),
@@ -145,6 +146,9 @@ pub struct HealthcheckArgs {
     /// Configuration file of the server
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<String>,
+    /// What to ask for
+    #[arg(long, value_enum, default_value_t = Question::Ready)]
+    pub r#for: Question,
     /// Seconds to wait for the answer
     #[arg(long, default_value_t = 3)]
     pub timeout: u64,
@@ -247,7 +251,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         }
         Command::Healthcheck(args) => {
             let config = configured(args.config, args.flags)?;
-            let target = health_of(&config, Duration::from_secs(args.timeout));
+            let target = Target::of(&config, args.r#for, Duration::from_secs(args.timeout));
             return Ok(runtime()?.block_on(healthcheck::run(&target)));
         }
         Command::History(args) => return history::run(args, out),
@@ -260,13 +264,6 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
 
 fn configured(file: Option<String>, flags: Flags) -> Result<Config, CliError> {
     Ok(load(&Sources::of_process(file, flags.0), &Disk)?.config)
-}
-
-fn health_of(config: &Config, timeout: Duration) -> healthcheck::Target {
-    let server = &config.http_server;
-    let (host, port) = server.internal().unwrap_or((&server.address, server.port));
-    let path = format!("{}/ready", config.health.handler_prefix);
-    healthcheck::Target { host: host.to_owned(), port, path, timeout }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
@@ -323,6 +320,18 @@ mod tests {
     fn a_flag_can_switch_off_what_a_file_switches_on() {
         let args = parse("bobolink --health.enabled=false").serve;
         assert_eq!(args.flags.0.get("health.enabled").map(String::as_str), Some("false"));
+    }
+
+    #[test]
+    fn a_health_check_asks_whether_the_server_is_ready_unless_told_otherwise() {
+        for (line, question) in [
+            ("bobolink healthcheck", Question::Ready),
+            ("bobolink healthcheck --for live", Question::Live),
+            ("bobolink healthcheck --for=delivery -c a.toml", Question::Delivery),
+        ] {
+            let Some(Command::Healthcheck(args)) = parse(line).command else { panic!("{line}") };
+            assert_eq!(args.r#for, question);
+        }
     }
 
     #[test]

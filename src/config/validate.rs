@@ -13,7 +13,7 @@ use super::shutdown::Shutdown;
 use super::tls::Tls;
 use super::token::Token;
 use super::values::item_path;
-use super::{ChannelOptions, Config, history, redis};
+use super::{ChannelOptions, Config, health, history, redis};
 
 /// Reports everything in `config` that does not go together.
 pub fn check(config: &Config, report: &mut Report<'_>) {
@@ -30,6 +30,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
         let message = "must be letters, digits and _, and not start with a digit";
         report.fault(&["prometheus.prefix"], message);
     }
+    health::check(&config.health, report);
     if config.engine.r#type == EngineType::Redis {
         redis::check(&config.engine.redis, config.client.presence_update_interval, report);
     }

@@ -87,6 +87,7 @@ impl Hub {
                 Some(Voided { connection: Arc::clone(&entry.connection), signal })
             }));
         });
+        self.metrics.redis.voided_positions.inc_by(voided.len() as u64);
         voided
     }
 

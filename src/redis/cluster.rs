@@ -86,6 +86,8 @@ enum Event {
     Hearing(u64),
     /// They do not any more.
     Deaf(u64, ConnectionError),
+    /// What this master has published is not heard.
+    Unheard(Place),
 }
 
 struct Supervisor {
@@ -166,6 +168,7 @@ impl Supervisor {
                     home.is_hearing = true;
                 }
             }
+            Event::Unheard(place) => self.leave_deaf_home(&place),
             Event::Deaf(number, error) => {
                 if let Some(home) = self.home.take_if(|home| home.number == number) {
                     let (shard, place) = (self.shard.number(), &home.place);
@@ -174,6 +177,16 @@ impl Supervisor {
             }
         }
         self.settle();
+    }
+
+    /// Leaves a home whose own master is not heard there. Of others it may be said and not arrive,
+    /// which [`Supervisor::judge_home`] decides.
+    fn leave_deaf_home(&mut self, place: &Place) {
+        let is_deaf = |home: &mut Home| home.is_hearing && home.place == *place;
+        if self.home.take_if(is_deaf).is_some() {
+            let (shard, error) = (self.shard.number(), ConnectionError::Unheard);
+            tracing::warn!(shard, %place, %error, "PUB/SUB of Redis was lost");
+        }
     }
 
     fn member(&mut self, place: &Place, number: u64) -> Option<&mut Member> {

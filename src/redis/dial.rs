@@ -7,11 +7,10 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::options::{Access, Place};
 use super::resp::{Command, Decoder, Malformed, Value};
+use crate::telemetry::metrics::labels::PubSubError;
 
 /// Bytes made room for before each read.
 const READ_BYTES: usize = 32 * 1_024;
@@ -53,6 +52,10 @@ pub enum ConnectionError {
     Cluster,
     #[error("the server lacks something: {0}")]
     Lacks(&'static str),
+    #[error("the server takes canaries, but PUB/SUB does not deliver them")]
+    Unheard,
+    #[error("the server has forgotten channels that we subscribed to")]
+    Forgotten,
 }
 
 impl Conversation {
@@ -148,6 +151,22 @@ impl Conversation {
     }
 }
 
+impl From<&ConnectionError> for PubSubError {
+    fn from(error: &ConnectionError) -> Self {
+        match error {
+            ConnectionError::Io(_) | ConnectionError::Closed => Self::Connection,
+            ConnectionError::Timeout(_) => Self::Timeout,
+            ConnectionError::Refused(_) | ConnectionError::Lacks(_) => Self::Refused,
+            ConnectionError::Malformed(_) | ConnectionError::Unexpected(_) => Self::Protocol,
+            ConnectionError::NotMaster
+            | ConnectionError::OtherIdentity
+            | ConnectionError::Cluster => Self::Master,
+            ConnectionError::Unheard => Self::Unheard,
+            ConnectionError::Forgotten => Self::Forgotten,
+        }
+    }
+}
+
 /// An answer that is an error, as one.
 pub(super) fn refused(answer: &Value) -> Result<(), ConnectionError> {
     match answer {
@@ -166,11 +185,5 @@ async fn connect(place: &Place, access: &Access) -> Result<Box<dyn Wire>, Connec
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &access.tls else { return Ok(Box::new(stream)) };
-    let name = match &tls.server_name {
-        Some(name) => name.clone(),
-        None => ServerName::try_from(host.to_owned())
-            .map_err(|_| ConnectionError::Unexpected("a host name that TLS can check"))?,
-    };
-    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
-    Ok(Box::new(connector.connect(name, stream).await?))
+    Ok(Box::new(tls.begin(host, stream).await?))
 }

@@ -5,6 +5,7 @@
 //! waiting, the replicas are asked once for all of them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -18,6 +19,9 @@ use super::dial::{ConnectionError, Conversation, Wire};
 use super::link::{CallError, look, master_id};
 use super::options::Replicas;
 use super::resp::{Command, Decoder, Value};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::labels::CallOutcome;
+use crate::time::Clock;
 
 /// Questions that may wait to be sent; more wait at their callers.
 pub(super) const WAITING: usize = 4_096;
@@ -41,10 +45,17 @@ pub(super) struct Question {
 
 type Sender = oneshot::Sender<Result<Value, CallError>>;
 
+/// Counts and times calls.
+#[derive(Clone)]
+pub(super) struct Meter {
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+}
+
 /// An answer that is to come.
 enum Open {
-    /// To a question.
-    Answer(Sender),
+    /// To a question, and when it was sent.
+    Answer(Sender, std::time::Instant),
     /// To our own look at the server.
     Look,
     /// To `ASKING`: the question behind it has an answer of its own.
@@ -72,6 +83,7 @@ pub(super) struct Driver {
     /// Answers of the batch whose `WAIT` is open.
     held: Vec<(Sender, Value)>,
     is_waiting: bool,
+    meter: Meter,
 }
 
 impl Driver {
@@ -81,6 +93,7 @@ impl Driver {
         identity: CompactString,
         io_timeout: Duration,
         replicas: Option<Replicas>,
+        meter: Meter,
     ) -> Self {
         let (input, output) = split(conversation.wire);
         Self {
@@ -97,6 +110,7 @@ impl Driver {
             replicas,
             held: Vec::new(),
             is_waiting: false,
+            meter,
         }
     }
 
@@ -107,8 +121,11 @@ impl Driver {
             () = stop.cancelled() => Ok(()),
         };
         // Those that are open learn it from their senders being dropped.
+        let open = self.open.iter().filter(|open| matches!(open, Open::Answer(..))).count();
+        self.meter.calls(CallOutcome::Unknown, open + self.held.len());
         self.questions.close();
         while let Ok(question) = self.questions.try_recv() {
+            self.meter.calls(CallOutcome::Unavailable, 1);
             let _ = question.answer.send(Err(CallError::Unavailable));
         }
         ended
@@ -147,13 +164,14 @@ impl Driver {
     }
 
     fn ask(&mut self, questions: impl Iterator<Item = Question>) {
+        let now = self.meter.clock.now();
         for question in questions {
             if question.asking {
                 Command::new("ASKING").encode(&mut self.to_send);
                 self.open.push_back(Open::Asking);
             }
             question.command.encode(&mut self.to_send);
-            self.open.push_back(Open::Answer(question.answer));
+            self.open.push_back(Open::Answer(question.answer, now));
         }
         if let Some(replicas) = &self.replicas {
             let wait = Command::new("WAIT").number(u64::from(replicas.count));
@@ -180,12 +198,16 @@ impl Driver {
     }
 
     fn hand_out_answers(&mut self) -> Result<(), ConnectionError> {
+        let now = self.meter.clock.now();
         while let Some(value) = self.decoder.next(&mut self.received)? {
             if matches!(value, Value::Push(_)) {
                 continue;
             }
             match self.open.pop_front() {
-                Some(Open::Answer(answer)) => self.answer(answer, value),
+                Some(Open::Answer(answer, asked)) => {
+                    self.meter.timed(now.saturating_duration_since(asked));
+                    self.answer(answer, value);
+                }
                 Some(Open::Look) => {
                     self.looking_since = None;
                     let info = value.str().ok_or(ConnectionError::Unexpected("what INFO tells"))?;
@@ -206,10 +228,14 @@ impl Driver {
             // Nothing was written that replicas could have.
             Value::Error(text) => {
                 let text = CompactString::from_utf8_lossy(&text);
+                self.meter.calls(CallOutcome::Refused, 1);
                 let _ = answer.send(Err(CallError::Refused(text)));
             }
             value if self.replicas.is_some() => self.held.push((answer, value)),
-            value => drop(answer.send(Ok(value))),
+            value => {
+                self.meter.calls(CallOutcome::Done, 1);
+                let _ = answer.send(Ok(value));
+            }
         }
     }
 
@@ -219,9 +245,21 @@ impl Driver {
         let wanted = self.replicas.as_ref().map_or(0, |replicas| u64::from(replicas.count));
         // A server that stops being a master answers with an error.
         let is_kept = count.number().is_some_and(|count| count >= wanted);
+        let outcome = if is_kept { CallOutcome::Done } else { CallOutcome::Unknown };
+        self.meter.calls(outcome, self.held.len());
         for (answer, value) in self.held.drain(..) {
             let _ = answer.send(if is_kept { Ok(value) } else { Err(CallError::OutcomeUnknown) });
         }
+    }
+}
+
+impl Meter {
+    fn timed(&self, took: Duration) {
+        self.metrics.redis.call_duration.observe(took.as_secs_f64());
+    }
+
+    fn calls(&self, outcome: CallOutcome, count: usize) {
+        self.metrics.redis.calls.with(outcome).inc_by(count as u64);
     }
 }
 

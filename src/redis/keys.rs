@@ -58,6 +58,16 @@ impl Keys {
         format_compact!("{}.bobolink.identity", self.prefix)
     }
 
+    /// Ours: the last canary that was sent over a shard.
+    pub fn canary(&self, shard: usize) -> CompactString {
+        format_compact!("{}.bobolink.canary.{shard}", self.prefix)
+    }
+
+    /// Ours: the PUB/SUB channel of canaries that one of a shard's readers hears.
+    pub fn canaries(&self, shard: usize, reader: usize) -> CompactString {
+        format_compact!("{}.bobolink.canary.{shard}.{reader}", self.prefix)
+    }
+
     /// When each client's presence in a channel ends: a sorted set by unix seconds.
     pub fn presence_expire(&self, channel: &str) -> CompactString {
         self.of_channel("presence.expire", channel)
@@ -86,11 +96,6 @@ impl Keys {
     /// The channel whose messages a PUB/SUB channel carries, by its name without braces.
     pub fn channel_of<'a>(&self, messages: &'a str) -> Option<&'a str> {
         messages.strip_prefix(self.client.as_str())
-    }
-
-    /// The PUB/SUB channel on which nothing is said, and which every reader hears.
-    pub fn shard(&self, number: usize) -> CompactString {
-        format_compact!("{}.shard.{number}", self.prefix)
     }
 
     /// The PUB/SUB channel for control messages to all nodes.
@@ -149,7 +154,6 @@ mod tests {
         assert_eq!(keys.presence_user_clients("a"), "p.presence.user.clients.a");
         assert_eq!(keys.control(), "p.control");
         assert_eq!(keys.node("u"), "p.node.u");
-        assert_eq!(keys.shard(0), "p.shard.0");
     }
 
     #[test]
@@ -158,6 +162,7 @@ mod tests {
         assert_eq!(keys.messages("a.b"), "p.client.a.b");
         assert_eq!(keys.channel_of("p.client.a.b"), Some("a.b"));
         assert_eq!(keys.channel_of("p.control"), None);
+        assert_eq!(keys.channel_of(&keys.canaries(0, 1)), None, "no channel of clients");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use compact_str::CompactString;
 use tokio::sync::{mpsc, oneshot};
 
 use super::dial::{ConnectionError, Conversation};
-use super::driver::{Driver, Question, WAITING};
+use super::driver::{Driver, Meter, Question, WAITING};
 use super::keys::Keys;
 use super::options::{Access, Place, Replicas};
 use super::resp::{Command, Value};
@@ -138,12 +138,14 @@ impl Greeting {
         access: &Access,
         is_first: bool,
         replicas: Option<Replicas>,
+        meter: Meter,
     ) -> Result<(Link, Driver), ConnectionError> {
         let names = self.conversation.ask(&Loaded::commands().collect::<Vec<_>>()).await?;
         let loaded = Loaded::of(&names).ok_or(ConnectionError::Unexpected("names of scripts"))?;
         let (ask, questions) = mpsc::channel(WAITING);
         let (conversation, id) = (self.conversation, self.id);
-        let driver = Driver::new(conversation, questions, id.clone(), access.io_timeout, replicas);
+        let io_timeout = access.io_timeout;
+        let driver = Driver::new(conversation, questions, id.clone(), io_timeout, replicas, meter);
         Ok((Link { ask, loaded, identity: Identity { id, is_first } }, driver))
     }
 }

@@ -7,10 +7,12 @@
 //! A [`Shard`] is one master with its replicas, or a cluster. Its supervisor ([`single`]) asks
 //! [`sentinel`] who the master is, opens a [`link`] for commands and several [`reader`]s for PUB/SUB,
 //! and takes all of them down together when one fails. In a [`cluster`] every master has a link of its
-//! own, an [`Attachment`], and [`routes`] say which of them has a channel. What Redis keeps, and what
-//! it means, is the business of broker and presence.
+//! own, an [`Attachment`], and [`routes`] say which of them has a channel. [`canary`] shows all the time
+//! that what goes in comes out. What Redis keeps, and what it means, is the business of broker and
+//! presence.
 
 mod address;
+mod canary;
 mod cluster;
 mod dial;
 mod driver;
@@ -27,6 +29,7 @@ mod shard;
 mod sharding;
 mod single;
 mod slots;
+mod suspects;
 mod tls;
 
 use std::sync::Arc;
@@ -42,15 +45,25 @@ pub use self::routes::{Attachment, Durability, Route};
 pub use self::script::{Script, eval};
 pub use self::shard::{Receive, Shard};
 pub use self::sharding::shard_of;
-pub use self::tls::ClientTls;
+pub use self::tls::{ClientTls, ClientTlsError};
 
 use crate::config;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
 /// The shards that together keep all channels.
 pub struct Redis {
     keys: Keys,
     shards: Vec<Arc<Shard>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Who is told how the connections are.
+#[derive(Clone, Default)]
+pub struct Reporting {
+    pub health: Arc<Health>,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Redis {
@@ -63,14 +76,28 @@ impl Redis {
         clock: &Clock,
         receive: &Arc<dyn Receive>,
     ) -> Result<Arc<Self>, OptionsError> {
+        Self::reporting(config, clock, receive, &Reporting::default())
+    }
+
+    /// [`Redis::new`], and somebody is told.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reporting(
+        config: &config::redis::Redis,
+        clock: &Clock,
+        receive: &Arc<dyn Receive>,
+        reporting: &Reporting,
+    ) -> Result<Arc<Self>, OptionsError> {
         let keys = Keys::new(&config.prefix);
         let options = shards(config)?;
         let count = options.len();
         let shards = options.into_iter().enumerate().map(|(number, options)| {
             let (keys, receive) = (keys.clone(), Arc::clone(receive));
-            Shard::new((number, count), keys, options, clock.clone(), receive)
+            Shard::new((number, count), keys, options, clock.clone(), receive, reporting)
         });
-        Ok(Arc::new(Self { shards: shards.collect(), keys }))
+        let metrics = Arc::clone(&reporting.metrics);
+        Ok(Arc::new(Self { shards: shards.collect(), keys, metrics }))
     }
 
     /// Connects, and keeps connected until `stop`.
@@ -89,6 +116,10 @@ impl Redis {
 
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// All shards, in the order of the configuration.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dial::{ConnectionError, Wire, refused};
 use super::driver::{LOOK_EVERY, looks};
-use super::interest::Interest;
+use super::interest::{Disagreement, Interest};
 use super::keys::Keys;
 use super::link::{Greeting, Identity};
 use super::options::{Access, Place};
@@ -28,12 +28,17 @@ const BATCH: usize = 512;
 /// Bytes made room for before each read.
 const READ_BYTES: usize = 64 * 1_024;
 
+/// Looks after which the server is asked how many channels it holds for us.
+const COUNT_EVERY: u32 = 5;
+
 /// What one reader is to hear; outlives its connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Listening {
     pub interest: Mutex<Interest>,
     /// Rings when the interest has changed.
     pub changed: Notify,
+    /// What it hears in any case.
+    always: CompactString,
 }
 
 /// One connection.
@@ -49,6 +54,7 @@ pub(super) struct Reader {
     io_timeout: Duration,
     /// When the first ping was sent that nothing came after.
     silent_since: Option<Instant>,
+    looks: u32,
     /// To be told when everything that is of interest is heard.
     settled: Option<oneshot::Sender<()>>,
 }
@@ -85,6 +91,7 @@ impl Reader {
             receive,
             io_timeout: access.io_timeout,
             silent_since: None,
+            looks: 0,
             settled: Some(settled),
         };
         Ok((reader, is_settled))
@@ -136,6 +143,13 @@ impl Reader {
         if since == now {
             Command::new("PING").encode(&mut self.to_send);
         }
+        self.looks = self.looks.wrapping_add(1);
+        let always = &self.listening.always;
+        if self.looks.is_multiple_of(COUNT_EVERY)
+            && self.listening.interest.lock().ask_again(always)
+        {
+            Command::new("SUBSCRIBE").arg(always).encode(&mut self.to_send);
+        }
         Ok(())
     }
 
@@ -163,18 +177,21 @@ impl Reader {
                 (Some("message"), Some(name), [Value::Text(payload)]) => {
                     self.receive.message(&self.keys.plain(name), payload);
                 }
-                (Some("subscribe"), Some(name), _) => self.confirm(&self.keys.plain(name))?,
+                (Some("subscribe"), Some(name), [held]) => {
+                    self.confirm(&self.keys.plain(name), held)?;
+                }
+                (Some("unsubscribe"), _, [held]) => {
+                    self.listening.interest.lock().left(number(held)?)?;
+                }
                 _ => {}
             }
         }
         Ok(())
     }
 
-    fn confirm(&mut self, name: &str) -> Result<(), ConnectionError> {
+    fn confirm(&mut self, name: &str, held: &Value) -> Result<(), ConnectionError> {
         let mut interest = self.listening.interest.lock();
-        if !interest.confirm(name) {
-            return Err(ConnectionError::Unexpected("a confirmation out of order"));
-        }
+        interest.confirm(name, number(held)?)?;
         if self.settled.is_some() && interest.is_settled() {
             self.settled.take().map(|settled| settled.send(()));
         }
@@ -182,7 +199,28 @@ impl Reader {
     }
 }
 
+fn number(value: &Value) -> Result<u64, ConnectionError> {
+    value.number().ok_or(ConnectionError::Unexpected("a number of channels"))
+}
+
+impl From<Disagreement> for ConnectionError {
+    fn from(disagreement: Disagreement) -> Self {
+        match disagreement {
+            Disagreement::Order => Self::Unexpected("a confirmation out of order"),
+            Disagreement::Count => Self::Forgotten,
+        }
+    }
+}
+
 impl Listening {
+    /// Nothing but one channel, so that it is a connection that hears something.
+    pub fn to(always: &CompactString) -> Self {
+        let mut interest = Interest::default();
+        drop(interest.want(always));
+        let (interest, changed) = (Mutex::new(interest), Notify::new());
+        Self { interest, changed, always: always.clone() }
+    }
+
     /// Wants a channel. `None` if it is heard already; otherwise what tells when it is.
     pub fn want(&self, name: &str) -> Option<oneshot::Receiver<()>> {
         let heard = self.interest.lock().want(name)?;

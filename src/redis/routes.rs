@@ -11,7 +11,7 @@ use compact_str::CompactString;
 use tokio::time::{Instant, timeout_at};
 
 use super::dial::ConnectionError;
-use super::driver::Driver;
+use super::driver::{Driver, Meter};
 use super::keys::Keys;
 use super::link::{CallError, Greeting, Identity, Link};
 use super::options::{Place, ShardOptions};
@@ -72,6 +72,7 @@ impl Attachment {
         keys: Keys,
         before: Option<&Identity>,
         wants_cluster: bool,
+        meter: Meter,
     ) -> Result<(Self, Vec<Driver>), ConnectionError> {
         let access = &options.access;
         let mut greeting = Greeting::of(place, access).await?;
@@ -85,7 +86,7 @@ impl Attachment {
         let is_first =
             !wants_cluster && greeting.is_first(&keys, before.map(|identity| &identity.id)).await?;
         let id = greeting.id.clone();
-        let (link, driver) = greeting.into_link(access, is_first, None).await?;
+        let (link, driver) = greeting.into_link(access, is_first, None, meter.clone()).await?;
         let mut drivers = vec![driver];
         let acknowledged = match &options.replicas {
             None => None,
@@ -94,7 +95,8 @@ impl Attachment {
                 if greeting.id != id {
                     return Err(ConnectionError::OtherIdentity);
                 }
-                let opened = greeting.into_link(access, is_first, Some(replicas.clone())).await?;
+                let replicas = Some(replicas.clone());
+                let opened = greeting.into_link(access, is_first, replicas, meter).await?;
                 drivers.push(opened.1);
                 Some(opened.0)
             }

@@ -21,10 +21,12 @@ pub enum Script {
     PresenceGet,
     /// Count it, where users are counted.
     PresenceCount,
+    /// Show that it can be written and published.
+    Canary,
 }
 
 impl Script {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::PublishStream,
         Self::PublishOnce,
         Self::History,
@@ -32,6 +34,7 @@ impl Script {
         Self::PresenceRemove,
         Self::PresenceGet,
         Self::PresenceCount,
+        Self::Canary,
     ];
 
     /// The text, which says what the keys and arguments are.
@@ -44,6 +47,7 @@ impl Script {
             Self::PresenceRemove => include_str!("lua/presence_remove.lua"),
             Self::PresenceGet => include_str!("lua/presence_get.lua"),
             Self::PresenceCount => include_str!("lua/presence_count.lua"),
+            Self::Canary => include_str!("lua/canary.lua"),
         }
     }
 }

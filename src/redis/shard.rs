@@ -1,8 +1,9 @@
 //! One shard: keeps connections to where its channels are, and takes them down together.
 //!
 //! There are connections for commands if and only if everything of interest is heard: readers come
-//! first and go with the rest. So a publication that was taken is on its way to every subscriber of
-//! this node, and between two masters nothing is taken at all.
+//! first and go with the rest, and with one master a canary has shown that they hear. So a publication
+//! that was taken is on its way to every subscriber of this node, and between two masters nothing is
+//! taken at all.
 //!
 //! A shard is one master at a time ([`single`](super::single)), or a whole cluster
 //! ([`cluster`](super::cluster)).
@@ -10,23 +11,30 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ahash::{HashMap, RandomState};
+use ahash::{HashMap, HashSet, RandomState};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use compact_str::CompactString;
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
+use super::Reporting;
+use super::canary::Canaries;
 use super::dial::ConnectionError;
+use super::driver::Meter;
 use super::keys::Keys;
 use super::link::CallError;
 use super::options::{Place, ShardOptions, Source};
 use super::reader::Listening;
 use super::routes::{Attachment, Route, Routes};
 use super::sharding::shard_of;
+use super::suspects::Suspects;
 use super::{cluster, driver, single};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::labels::{CallOutcome, RedisConnection, RedisShard};
 use crate::time::Clock;
 
 /// Connections that hear; each channel has one of them. More than one so that two cores can decode
@@ -47,6 +55,9 @@ pub trait Receive: Send + Sync + 'static {
 
     /// Whether a PUB/SUB channel has somebody to hear it. Asked under a lock: calls nothing here.
     fn is_wanted(&self, name: &str) -> bool;
+
+    /// The PUB/SUB channels that have somebody to hear them, for the channels that `is_ours` picks.
+    fn wanted(&self, is_ours: &dyn Fn(&str) -> bool) -> Vec<CompactString>;
 
     /// Something may have been said in the shard's channels, which `is_ours` picks, while nobody
     /// listened; what comes from now on is heard again, but nothing can be asked yet. Without
@@ -78,6 +89,8 @@ pub struct Shard {
     map_wanted: Notify,
     /// Channels without subscribers, and since when.
     leaving: Mutex<HashMap<CompactString, Instant>>,
+    canaries: Arc<Canaries>,
+    metrics: Arc<Metrics>,
 }
 
 impl Shard {
@@ -88,12 +101,11 @@ impl Shard {
         options: ShardOptions,
         clock: Clock,
         receive: Arc<dyn Receive>,
+        reporting: &Reporting,
     ) -> Arc<Self> {
-        let listening: Vec<Arc<Listening>> = (0..READERS).map(|_| Arc::default()).collect();
-        for reader in &listening {
-            // A connection that hears nothing would not count as one that does.
-            drop(reader.want(&keys.shard(number)));
-        }
+        let canaries = Arc::new(Canaries::new(number, READERS, &keys, &clock, reporting));
+        let listening = canaries.channels().map(|channel| Arc::new(Listening::to(channel)));
+        let listening: Vec<_> = listening.collect();
         Arc::new(Self {
             number,
             of,
@@ -108,6 +120,8 @@ impl Shard {
             attachments: watch::Sender::new(0),
             map_wanted: Notify::new(),
             leaving: Mutex::default(),
+            canaries,
+            metrics: Arc::clone(&reporting.metrics),
         })
     }
 
@@ -121,9 +135,11 @@ impl Shard {
         let shard = Arc::clone(&self);
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             let mut turns = driver::looks(LINGER / 2);
+            let mut suspects = Suspects::default();
             loop {
                 turns.tick().await;
                 shard.leave_lingering();
+                shard.reconcile(&mut suspects).await;
             }
         }));
         let following = async {
@@ -168,7 +184,10 @@ impl Shard {
     /// # Errors
     /// [`CallError::Unavailable`]
     pub fn route(&self, channel: &str) -> Result<Route, CallError> {
-        self.routes.load().of(channel).ok_or(CallError::Unavailable)
+        self.routes.load().of(channel).ok_or_else(|| {
+            self.metrics.redis.calls.with(CallOutcome::Unavailable).inc();
+            CallError::Unavailable
+        })
     }
 
     /// Hears a PUB/SUB channel from now on; once this returns, nothing said on it is missed. In a
@@ -216,6 +235,18 @@ impl Shard {
         &self.receive
     }
 
+    pub(super) fn canaries(&self) -> &Arc<Canaries> {
+        &self.canaries
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) fn meter(&self) -> Meter {
+        Meter { clock: self.clock.clone(), metrics: Arc::clone(&self.metrics) }
+    }
+
     pub(super) fn listening(&self) -> &[Arc<Listening>] {
         &self.listening
     }
@@ -230,11 +261,25 @@ impl Shard {
 
     /// From now on calls go this way. Who waits for something that was away is told if it `is_new`.
     pub(super) fn go(&self, routes: Routes, is_new: bool) {
+        self.count_connections(routes.all().len());
         self.routes.store(Arc::new(routes));
         self.changes.send_replace(());
         if is_new {
-            self.attachments.send_modify(|count| *count += 1);
+            let (mut count, shard) = (0, self.label());
+            self.attachments.send_modify(|attachments| {
+                *attachments += 1;
+                count = *attachments;
+            });
+            // Also when there is nothing to count, so that the series begin.
+            self.metrics.redis.reconnects.with(shard).inc_by(u64::from(count > 1));
+            self.metrics.redis.master_changes.with(shard).inc_by(0);
+            self.metrics.redis.resubscribed.with(shard).inc_by(0);
         }
+    }
+
+    /// What metrics call it.
+    pub(super) fn label(&self) -> RedisShard {
+        RedisShard::from(self.number as u32)
     }
 
     /// Tells when the routes have changed.
@@ -250,6 +295,43 @@ impl Shard {
     /// Waits until somebody wants to know who has which slot.
     pub(super) async fn map_wanted(&self) {
         self.map_wanted.notified().await;
+    }
+
+    /// There are readers while there is any way for calls.
+    fn count_connections(&self, masters: usize) {
+        let readers = if masters == 0 { 0 } else { self.listening.len() };
+        for (kind, count) in
+            [(RedisConnection::Commands, masters), (RedisConnection::PubSub, readers)]
+        {
+            self.metrics.redis.connections.with((self.label(), kind)).set(count as i64);
+        }
+    }
+
+    /// Compares what the subscribers want to hear with what is heard for them: after each new
+    /// attachment, and from time to time. What Redis itself holds the readers compare.
+    async fn reconcile(&self, suspects: &mut Suspects) {
+        let count = *self.attachments.borrow();
+        if self.routes.load().any().is_none() || !suspects.are_due(count) {
+            return;
+        }
+        let wanted = self.receive.wanted(&|channel| self.keeps(channel));
+        let is_forgotten = |name: &CompactString| !self.reader_of(name).interest.lock().has(name);
+        let missing: HashSet<_> = wanted.into_iter().filter(is_forgotten).collect();
+        let forgotten = suspects.confirm(missing);
+        if forgotten.is_empty() {
+            return;
+        }
+        tracing::error!(shard = self.number, count = forgotten.len(), "channels were not heard");
+        let hearing = forgotten.iter().map(|name| self.hear(name));
+        if let Err(error) = try_join_all(hearing).await {
+            // The next attachment hears them: they are wanted now.
+            tracing::warn!(shard = self.number, %error, "channels are not heard yet");
+        }
+        self.metrics.redis.resubscribed.with(self.label()).inc_by(forgotten.len() as u64);
+        let is_concerned = |channel: &str| forgotten.contains(&self.keys.messages(channel));
+        self.receive.interrupted(self.number, true, &is_concerned);
+        // Whoever looks for doubts after an interruption looks for these.
+        self.attachments.send_modify(|count| *count += 1);
     }
 
     fn reader_of(&self, name: &str) -> &Listening {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::canary::Ear;
 use super::dial::ConnectionError;
 use super::keys::Keys;
 use super::link::Identity;
@@ -23,29 +25,51 @@ pub(super) type Tasks = JoinSet<Result<(), ConnectionError>>;
 pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place {
     let number = shard.number();
     let mut masters = Masters::watch(&shard.options().source, number, &stop);
+    let singer = shard.canaries().singer(Some(shard.keys().canary(number)));
     let mut before = None;
+    let mut last_place = None;
     let mut complaint = Complaint::default();
     loop {
         let Ok(Some(place)) = timeout(REMIND_EVERY, masters.current()).await else {
             tracing::warn!(shard = number, "no sentinel names a master, asking on");
+            singer.way().lost(&"no sentinel names a master");
             continue;
         };
         let (token, mut tasks) = (stop.child_token(), JoinSet::new());
         let _guard = token.clone().drop_guard();
-        match attach(&shard, &place, &token, &mut tasks, &mut before).await {
+        let attached = async {
+            let attachment = attach(&shard, &place, &token, &mut tasks, &mut before).await?;
+            let limit = shard.options().access.io_timeout;
+            tokio::select! {
+                biased;
+                ended = tasks.join_next() => Err(reason(ended)),
+                proven = singer.prove(&attachment.link, limit) => proven.map(|()| attachment),
+            }
+        };
+        let attached = attached.await;
+        match attached {
             Ok(attachment) => {
                 complaint = Complaint::default();
                 tracing::info!(shard = number, %place, "connected to Redis");
+                singer.way().connected();
+                let (singing, link) = (Arc::clone(&singer), attachment.link.clone());
+                let singing = async move { Err(singing.until_unheard(&link).await) };
+                let singing = token.clone().run_until_cancelled_owned(singing);
+                tasks.spawn(singing.map(|ended| ended.unwrap_or(Ok(()))));
+                let moved = last_place.replace(place.clone()).is_some_and(|last| last != place);
+                shard.metrics().redis.master_changes.with(shard.label()).inc_by(u64::from(moved));
                 shard.go(Routes::One(Arc::new(attachment)), true);
                 shard.receive().resumed(number);
                 let moved = tokio::select! {
                     ended = tasks.join_next() => {
                         let error = reason(ended);
                         tracing::warn!(shard = number, %place, %error, "Redis was lost");
+                        singer.way().lost(&error);
                         false
                     }
                     () = masters.moved_from(&place) => {
                         tracing::warn!(shard = number, %place, "Redis has another master");
+                        singer.way().lost(&"the sentinels name another master");
                         true
                     }
                 };
@@ -57,7 +81,10 @@ pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place 
                 }
             }
             Err(ConnectionError::Cluster) => return place,
-            Err(error) => complaint.about(&shard, &place, &error),
+            Err(error) => {
+                singer.way().lost(&error);
+                complaint.about(&shard, &place, &error);
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -74,7 +101,8 @@ async fn attach(
 ) -> Result<Attachment, ConnectionError> {
     let (options, keys) = (shard.options(), shard.keys());
     let (attachment, drivers) =
-        Attachment::open(place, options, keys.clone(), before.as_ref(), false).await?;
+        Attachment::open(place, options, keys.clone(), before.as_ref(), false, shard.meter())
+            .await?;
     let now = attachment.link.identity().clone();
     if let Some(before) = before.replace(now.clone()) {
         let same_history = before.id == now.id;
@@ -101,13 +129,21 @@ pub(super) async fn hear(
     tasks: &mut Tasks,
 ) -> Result<(), ConnectionError> {
     let access = &shard.options().access;
-    let opening = shard.listening().iter().map(|listening| {
-        let (listening, receive) = (Arc::clone(listening), Arc::clone(shard.receive()));
-        Reader::open(place, access, identity, keys.clone(), listening, receive)
+    let opening = shard.listening().iter().enumerate().map(|(reader, listening)| {
+        let (canaries, receive) = (Arc::clone(shard.canaries()), Arc::clone(shard.receive()));
+        let ear = Arc::new(Ear { canaries, reader, receive });
+        Reader::open(place, access, identity, keys.clone(), Arc::clone(listening), ear)
     });
     let mut settled = Vec::new();
     for (reader, is_settled) in try_join_all(opening).await? {
-        tasks.spawn(reader.run(stop.clone()));
+        let (metrics, stop) = (Arc::clone(shard.metrics()), stop.clone());
+        tasks.spawn(async move {
+            let ended = reader.run(stop).await;
+            if let Err(error) = &ended {
+                metrics.broker.pub_sub_errors.with(error.into()).inc();
+            }
+            ended
+        });
         settled.push(is_settled);
     }
     tokio::select! {

@@ -1,6 +1,7 @@
 //! TLS of a client: whom it believes, and how it shows itself.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,16 +9,18 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_rustls::rustls;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, rustls};
 
 use crate::config::Tls;
 
 /// What a connection with TLS needs. Clones share it.
 #[derive(Clone)]
 pub struct ClientTls {
-    pub(super) config: Arc<ClientConfig>,
+    config: Arc<ClientConfig>,
     /// In the place of the host's name.
-    pub(super) server_name: Option<ServerName<'static>>,
+    server_name: Option<ServerName<'static>>,
 }
 
 /// A key of a `tls` section that cannot be used. The message never holds key material.
@@ -83,6 +86,18 @@ impl ClientTls {
             ),
         };
         Ok(Self { config: Arc::new(config), server_name })
+    }
+
+    /// Begins TLS on a connection to `host`.
+    ///
+    /// # Errors
+    /// The server cannot be trusted or does not speak TLS, or `host` is nothing to check.
+    pub async fn begin(&self, host: &str, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
+        };
+        TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await
     }
 }
 

@@ -17,7 +17,7 @@ use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::node::Peers;
 use crate::presence::{MemoryPresence, Presence, RedisPresence};
-use crate::redis::{Keys, OptionsError, Receive, Redis};
+use crate::redis::{Keys, OptionsError, Receive, Redis, Reporting};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 
@@ -45,7 +45,7 @@ impl Engine {
         config: &Config,
         hub: &Arc<Hub>,
         clock: &Clock,
-        metrics: &Arc<Metrics>,
+        reporting: &Reporting,
         store: Option<SharedStore>,
     ) -> Result<(Self, Peers, Option<ControlOutlet>), OptionsError> {
         if config.engine.r#type == EngineType::Memory {
@@ -54,14 +54,14 @@ impl Engine {
         }
         let id = Uuid::new_v4();
         let uid = id.to_string();
-        let (inlet, outlet) = control_queue(clock.clone(), Arc::clone(metrics));
+        let (inlet, outlet) = control_queue(clock.clone(), Arc::clone(&reporting.metrics));
         let settings = &config.engine.redis;
         let keys = Keys::new(&settings.prefix);
         let spread = settings.failover_spread;
         let control = ControlNames::new(&keys, &uid, inlet);
         let receiver = Receiver::new(Arc::clone(hub), clock.clone(), keys, spread);
         let receiver: Arc<dyn Receive> = Arc::new(receiver.with_control(control));
-        let redis = Redis::new(settings, clock, &receiver)?;
+        let redis = Redis::reporting(settings, clock, &receiver, reporting)?;
         let broker = Arc::new(RedisBroker::new(Arc::clone(&redis), clock.clone()));
         let presence = RedisPresence::new(
             Arc::clone(&redis),

@@ -48,7 +48,7 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     let store = super::store::open(&config.history)?;
     let rules = Arc::new(super::rules_of(config)?);
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
-    let health = Arc::new(Health::new());
+    let health = Arc::new(Health::default());
     let mut routes = Routes::new();
     routes.count_requests(Arc::clone(&metrics));
     let forget = Arc::new(|_: &str, _: &Deleted| {});

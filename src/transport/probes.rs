@@ -10,7 +10,8 @@ use crate::telemetry::metrics::{CONTENT_TYPE, Metrics};
 
 type Ask = fn(&Health) -> Report;
 
-/// Adds `prefix`, `prefix/live` and `prefix/ready` (`health.handler_prefix`, `/health`).
+/// Adds `prefix` (`health.handler_prefix`, `/health`) and, below it, `/live`, `/ready` and
+/// `/delivery`.
 ///
 /// # Errors
 /// A path that is taken or not one.
@@ -19,8 +20,13 @@ pub fn add_health(
     prefix: &str,
     health: &Arc<Health>,
 ) -> Result<(), RouteError> {
-    let (live, ready): (Ask, Ask) = (Health::live, Health::ready);
-    for (suffix, ask) in [("", live), ("/live", live), ("/ready", ready)] {
+    let asks: [(&str, Ask); 4] = [
+        ("", Health::plain),
+        ("/live", Health::live),
+        ("/ready", Health::ready),
+        ("/delivery", Health::delivery),
+    ];
+    for (suffix, ask) in asks {
         let health = Arc::clone(health);
         let answer = handler(move |_, _| {
             let Report { status, body } = ask(&health);

@@ -97,6 +97,22 @@ async fn without_an_internal_port_all_is_on_the_main_one() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_health_check_speaks_tls_where_the_node_does() {
+    let (_, tls) = certificate();
+    let server = Server::start(&format!("health.enabled = true\n{tls}")).await;
+    for (question, path) in [("live", "/health/live"), ("delivery", "/health/delivery")] {
+        let port = server.address().port().to_string();
+        let args = ["healthcheck", "--for", question, "--http_server.port", &port];
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_bobolink"));
+        let output = command.args(args).current_dir(server.folder()).output();
+        let output = tokio::time::timeout(SOON, output).await.expect("in time").expect("it runs");
+        let told = format!("https://127.0.0.1:{port}{path}: ok\n");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{output:?}");
+        assert!(output.status.success());
+    }
+}
+
 /// A new certificate for `localhost`, and the settings that use it.
 fn certificate() -> (CertificateDer<'static>, String) {
     let CertifiedKey { cert, signing_key } =

@@ -53,15 +53,17 @@ impl RedisBroker {
     }
 
     async fn read(&self, question: &Question) -> Result<History, BrokerError> {
-        let answer = ask(&self.redis, question).await;
+        let epoch = random_letters(EPOCH_LETTERS);
+        let answer = ask(&self.redis, question, &epoch).await;
         let answer = answer.map_err(|error| self.failed(&error))?;
-        history_of(&answer).ok_or_else(|| self.nonsense("history"))
+        let history = history_of(&answer).ok_or_else(|| self.nonsense("history"))?;
+        self.note_epoch(history.top.offset > 0 && history.top.epoch == epoch);
+        Ok(history)
     }
 }
 
-async fn ask(redis: &Redis, question: &Question) -> Result<Value, CallError> {
+async fn ask(redis: &Redis, question: &Question, epoch: &str) -> Result<Value, CallError> {
     let Question { channel, limit, since, reverse, meta_ttl } = question;
-    let epoch = random_letters(EPOCH_LETTERS);
     let fill = |route: &Route, command: Command| {
         let (keys, identity) = (route.keys(), route.identity());
         let command = command
@@ -78,7 +80,7 @@ async fn ask(redis: &Redis, question: &Question) -> Result<Value, CallError> {
             .number(limit.map_or(0, |limit| limit as u64))
             .arg(flag(*reverse))
             .number(meta_ttl.as_secs())
-            .arg(&epoch)
+            .arg(epoch)
             .arg(&identity.id)
             .arg(flag(identity.is_first))
             .arg(route.predecessor())

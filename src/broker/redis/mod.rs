@@ -129,7 +129,10 @@ impl RedisBroker {
                 .arg(flag(identity.is_first))
                 .arg(route.predecessor())
         };
-        self.run_publish(channel, (Script::PublishStream, 2 + u64::from(has_key)), fill).await
+        let script = (Script::PublishStream, 2 + u64::from(has_key));
+        let published = self.run_publish(channel, script, fill).await?;
+        self.note_epoch(published.offset > 1 && published.epoch == epoch);
+        Ok(published)
     }
 
     async fn tell_once(
@@ -168,6 +171,12 @@ impl RedisBroker {
         };
         let told = self.redis.shard(channel).call(channel, tell).await;
         told.map(drop).map_err(|error| self.failed(&error))
+    }
+
+    /// A stream that has publications and takes the epoch that was offered for a new one has had
+    /// another until now: the fence was met.
+    fn note_epoch(&self, is_changed: bool) {
+        self.redis.metrics().redis.fence_epoch_changes.inc_by(u64::from(is_changed));
     }
 
     fn failed(&self, error: &CallError) -> BrokerError {

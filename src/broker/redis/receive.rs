@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ahash::HashMap;
 use bytes::Bytes;
+use compact_str::CompactString;
 use parking_lot::Mutex;
 
 use super::control::ControlNames;
@@ -55,6 +56,16 @@ impl Receive for Receiver {
 
     fn is_wanted(&self, name: &str) -> bool {
         self.keys.channel_of(name).is_none_or(|channel| self.hub.subscribers(channel) > 0)
+    }
+
+    fn wanted(&self, is_ours: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
+        let mut wanted = Vec::new();
+        self.hub.each_channel(|channel, _| {
+            if is_ours(channel) {
+                wanted.push(self.keys.messages(channel));
+            }
+        });
+        wanted
     }
 
     fn interrupted(&self, shard: usize, same_history: bool, is_ours: &dyn Fn(&str) -> bool) {

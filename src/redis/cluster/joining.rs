@@ -7,8 +7,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
+use crate::redis::canary::Singer;
 use crate::redis::dial::ConnectionError;
 use crate::redis::keys::Keys;
+use crate::redis::link::Link;
 use crate::redis::options::Place;
 use crate::redis::routes::Attachment;
 use crate::redis::shard::{Complaint, RETRY, Shard, reason};
@@ -29,15 +31,26 @@ impl Joining {
         let stop = self.stop.clone();
         stop.run_until_cancelled(async {
             let mut complaint = Complaint::default();
+            // Keys of ours have no slot of this master for certain, so that nothing is written.
+            let singer = self.shard.canaries().singer(None);
             loop {
                 let mut tasks = JoinSet::new();
                 match self.open(&mut tasks).await {
-                    Err(error) => complaint.about(&self.shard, &self.place, &error),
+                    Err(error) => {
+                        singer.way().lost(&error);
+                        complaint.about(&self.shard, &self.place, &error);
+                    }
                     Ok(attachment) => {
                         complaint = Complaint::default();
+                        singer.way().connected();
+                        let link = attachment.link.clone();
                         let up = Event::Up(self.place.clone(), self.number, Box::new(attachment));
                         let _ = self.events.send(up).await;
-                        let error = reason(tasks.join_next().await);
+                        let error = tokio::select! {
+                            ended = tasks.join_next() => reason(ended),
+                            error = self.sing(&singer, &link) => error,
+                        };
+                        singer.way().lost(&error);
                         let (shard, place) = (self.shard.number(), &self.place);
                         tracing::warn!(shard, %place, %error, "Redis was lost");
                     }
@@ -50,10 +63,21 @@ impl Joining {
         .await;
     }
 
+    /// Sends canaries for as long as the master is connected to.
+    async fn sing(&self, singer: &Singer, link: &Link) -> ConnectionError {
+        loop {
+            let error = singer.until_unheard(link).await;
+            // The supervisor is gone, or takes it.
+            if self.events.send(Event::Unheard(self.place.clone())).await.is_err() {
+                return error;
+            }
+        }
+    }
+
     async fn open(&self, tasks: &mut Tasks) -> Result<Attachment, ConnectionError> {
         let (options, keys) = (self.shard.options(), self.keys.clone());
         let (attachment, drivers) =
-            Attachment::open(&self.place, options, keys, None, true).await?;
+            Attachment::open(&self.place, options, keys, None, true, self.shard.meter()).await?;
         for driver in drivers {
             tasks.spawn(driver.run(self.stop.clone()));
         }

@@ -189,6 +189,31 @@ label_enums! {
         Channels = "channels",
         Unknown = "unknown",
     }
+    /// What a connection to Redis is for, label `kind`.
+    RedisConnection { Commands = "commands", PubSub = "pub_sub" }
+    /// What became of a call to Redis, label `outcome`.
+    CallOutcome {
+        Done = "done",
+        // Redis answered with an error.
+        Refused = "refused",
+        // Nothing was sent: there was no connection.
+        Unavailable = "unavailable",
+        // The connection ended before the answer came.
+        Unknown = "unknown",
+    }
+    /// Why a PUB/SUB connection to Redis ended, label `error`.
+    PubSubError {
+        Connection = "connection",
+        Timeout = "timeout",
+        Refused = "refused",
+        Protocol = "protocol",
+        // Its server is not the master that it was.
+        Master = "master",
+        // It does not deliver what is published.
+        Unheard = "unheard",
+        // It hears other channels than were asked for.
+        Forgotten = "forgotten",
+    }
     /// Why a server API request failed, label `error`: an error code, or the step that failed.
     ApiFailure {
         Internal = "100",
@@ -214,6 +239,8 @@ label_codes! {
         3000 3001 3004 3005 3006 3008 3009 3010 3011 3012 3013 3014
         3500 3501 3502 3503 3504 3505 3506 3507 3508 3509
     ]
+    /// Shards of Redis by their place in the configuration. More than stand here share `other`.
+    RedisShard [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31]
     /// Codes the server ends subscriptions with.
     UnsubscribeCode [2000 2500 2501 2502]
 }

@@ -21,9 +21,9 @@ pub use interval::Intervals;
 
 use family::{Declarations, Spec, metric_group};
 use labels::{
-    Action, ApiFailure, ApiMethod, ApiProtocol, ClientMethod, ClientName, ClientVersion,
-    DisconnectCode, FrameType, HasPublications, MessageType, Recovered, ReplyCode, SuppressReason,
-    SurveyOp, Transport, UnsubscribeCode,
+    Action, ApiFailure, ApiMethod, ApiProtocol, CallOutcome, ClientMethod, ClientName,
+    ClientVersion, DisconnectCode, FrameType, HasPublications, MessageType, PubSubError, Recovered,
+    RedisConnection, RedisShard, ReplyCode, SuppressReason, SurveyOp, Transport, UnsubscribeCode,
 };
 
 /// The content type of [`Metrics::render`].
@@ -43,6 +43,9 @@ const SURVEY_SECONDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Seconds; the default buckets of Prometheus clients.
 const API_SECONDS: &[f64] = prometheus::DEFAULT_BUCKETS;
+/// Seconds; from a call on the machine's own Redis to `engine.redis.io_timeout` and a second.
+const REDIS_SECONDS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 /// Publications; 300 is the default cap of one recovery.
 const RECOVERED_PUBLICATIONS: &[f64] =
     &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1000.0];
@@ -53,6 +56,7 @@ pub struct Metrics {
     pub client: ClientMetrics,
     pub transport: TransportMetrics,
     pub broker: BrokerMetrics,
+    pub redis: RedisMetrics,
     pub api: ApiMetrics,
     pub history: HistoryMetrics,
     registry: Registry,
@@ -185,6 +189,35 @@ metric_group! {
     BrokerMetrics in "broker" {
         /// Publications answered from what was published before, by the reason.
         publish_suppressed: Counters<SuppressReason> = "publish_suppressed_count" ["reason"];
+        /// PUB/SUB connections to Redis that ended, by the reason.
+        pub_sub_errors: Counters<PubSubError> = "redis_pub_sub_errors" ["error"];
+    }
+}
+
+metric_group! {
+    /// Redis, and what the node makes of its failures.
+    RedisMetrics in "redis" {
+        /// Connections that are up.
+        connections: Gauges<(RedisShard, RedisConnection)> = "connections" ["shard", "kind"];
+        /// Times that all connections to a shard were made anew.
+        reconnects: Counters<RedisShard> = "reconnects" ["shard"];
+        /// Times that a shard was found at another place than before.
+        master_changes: Counters<RedisShard> = "master_changes" ["shard"];
+        /// Calls by what became of them.
+        calls: Counters<CallOutcome> = "calls" ["outcome"];
+        /// Seconds from a call to its answer.
+        call_duration: Histogram = "call_duration_seconds" within REDIS_SECONDS;
+        /// Seconds from sending a canary to hearing it on one PUB/SUB connection.
+        canary_round_trip: Histograms<RedisShard> = "canary_round_trip_seconds" ["shard"]
+            within REDIS_SECONDS;
+        /// Unix time of the last canary that all PUB/SUB connections have heard.
+        last_canary: Gauges<RedisShard> = "last_canary_timestamp_seconds" ["shard"];
+        /// Channels that were subscribed to again because Redis or the node had lost track of them.
+        resubscribed: Counters<RedisShard> = "resubscribed_channels" ["shard"];
+        /// Streams seen to change their epoch because their master is not the one of before.
+        fence_epoch_changes: IntCounter = "fence_epoch_changes";
+        /// Positions of subscribers that were void after a failover.
+        voided_positions: IntCounter = "voided_positions";
     }
 }
 
@@ -269,12 +302,25 @@ impl Metrics {
         let client = ClientMetrics::declare(&mut to)?;
         let transport = TransportMetrics::declare(&mut to)?;
         let broker = BrokerMetrics::declare(&mut to)?;
+        let redis = RedisMetrics::declare(&mut to)?;
         let api = ApiMetrics::declare(&mut to)?;
         let history = HistoryMetrics::declare(&mut to)?;
         // The names of process metrics are the same for every program, so they carry no prefix.
         to.register(Box::new(ProcessCollector::for_self()))?;
         let (names, prefix, counts) = (to.names, prefix.to_owned(), OnceLock::new());
-        Ok(Self { node, client, transport, broker, api, history, registry, prefix, names, counts })
+        Ok(Self {
+            node,
+            client,
+            transport,
+            broker,
+            redis,
+            api,
+            history,
+            registry,
+            prefix,
+            names,
+            counts,
+        })
     }
 }
 

@@ -158,10 +158,15 @@ impl Backend {
     }
 
     pub async fn subscriber_with(&self, channel: &str, delivery: Delivery) -> Subscriber {
+        self.broker.subscribe(channel).await.expect("subscribed");
+        self.unheard_subscriber(channel, delivery).await
+    }
+
+    /// Subscribes in the hub alone.
+    pub async fn unheard_subscriber(&self, channel: &str, delivery: Delivery) -> Subscriber {
         let connection = Connection::new(Uuid::new_v4(), Codec::Json, Outbox::new(1 << 20));
         let channel = Channel::from(channel);
         let reserved = self.hub.subscribe(&channel, &connection, delivery);
-        self.broker.subscribe(&channel).await.expect("subscribed");
         let (offset, epoch) = self.top(&channel).await;
         let position = Position { offset, epoch: epoch.as_str().into() };
         self.hub.go_live(&reserved, Start { position, holds_base: false }, None, 0);
@@ -214,10 +219,13 @@ impl Subscriber {
 
     /// The data of the publications among them.
     pub async fn publications(&self, count: usize) -> Vec<String> {
-        let pushes = self.pushes(count).await;
-        let data = |push: &Value| push["pub"]["data"].as_str().expect("a publication").to_owned();
-        pushes.iter().map(data).collect()
+        self.pushes(count).await.iter().map(data_of).collect()
     }
+}
+
+/// The data of a push of a publication.
+pub fn data_of(push: &Value) -> String {
+    push["pub"]["data"].as_str().expect("a publication").to_owned()
 }
 
 /// Appending to a stream of `size`.

@@ -10,6 +10,7 @@ use bobolink::protocol::control::{self, Content, SurveyRequest};
 use bobolink::redis::{Command, Receive, Redis};
 use bobolink::time::Clock;
 use bytes::Bytes;
+use compact_str::CompactString;
 use prost::Message;
 use serde_json::json;
 use tokio::sync::watch;
@@ -50,6 +51,10 @@ impl Receive for Ear {
 
     fn is_wanted(&self, _: &str) -> bool {
         true
+    }
+
+    fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
+        Vec::new()
     }
 
     fn interrupted(&self, _: usize, _: bool, _: &dyn Fn(&str) -> bool) {}

@@ -1,0 +1,402 @@
+//! Canaries: short messages that go the way of publications all the time, so that it is known
+//! whether what is published arrives.
+//!
+//! Each is written and published by a script over the connection for commands, and is to be heard
+//! on every PUB/SUB connection, since each of those has a channel of canaries to itself. All nodes
+//! hear those of all: while one's own stay away, others show that Redis delivers. In a cluster they
+//! are sent over every master, each by a [`Singer`] of its own.
+//!
+//! A connection that is deaf is closed before that is an alarm, and with one master connections count
+//! as made only when a canary has gone all the way. So what Redis has accepted and nobody hears is not
+//! answered as published for long.
+
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use compact_str::{CompactString, ToCompactString};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::Reporting;
+use super::dial::ConnectionError;
+use super::keys::Keys;
+use super::link::{CallError, Link};
+use super::script::Script;
+use super::shard::Receive;
+use crate::telemetry::health::Way;
+use crate::telemetry::metrics::labels::RedisShard;
+use crate::time::{Clock, jittered, random_letters};
+
+/// Letters of a singer's name: enough that no two draw the same.
+const SINGER_LETTERS: usize = 16;
+/// Seconds for which Redis keeps the last canary, for whoever wants to look at it.
+const KEPT: &str = "60";
+
+/// Where a shard's readers hear canaries, and who sends them.
+pub(super) struct Canaries {
+    perches: Vec<Perch>,
+    singers: Mutex<Vec<Weak<Singer>>>,
+    clock: Clock,
+    reporting: Reporting,
+    number: usize,
+    shard: RedisShard,
+}
+
+/// Where one reader hears canaries.
+struct Perch {
+    channel: CompactString,
+    /// How many other messages it has received.
+    messages: AtomicU64,
+}
+
+/// Sends canaries over one master. While there is one its way is watched.
+pub(super) struct Singer {
+    canaries: Arc<Canaries>,
+    name: CompactString,
+    /// What it writes, if anything.
+    key: Option<CompactString>,
+    /// The newest own canary that each reader has heard.
+    heard: watch::Sender<Vec<u64>>,
+    /// Unix seconds when the newest was heard by all.
+    heard_by_all: AtomicI64,
+    sent: AtomicU64,
+    /// Canaries carry the time since then.
+    origin: Instant,
+    way: Way,
+}
+
+/// Receives for one reader: takes its canaries out, and hands on the rest.
+pub(super) struct Ear {
+    pub canaries: Arc<Canaries>,
+    pub reader: usize,
+    pub receive: Arc<dyn Receive>,
+}
+
+/// One message.
+#[derive(Debug, PartialEq, Eq)]
+struct Canary<'a> {
+    singer: &'a str,
+    number: u64,
+    /// Microseconds since the singer's origin.
+    sent_us: u64,
+}
+
+impl Canaries {
+    pub fn new(
+        number: usize,
+        readers: usize,
+        keys: &Keys,
+        clock: &Clock,
+        reporting: &Reporting,
+    ) -> Self {
+        let perch = |reader| {
+            let channel = keys.canaries(number, reader);
+            Perch { channel, messages: AtomicU64::new(0) }
+        };
+        Self {
+            perches: (0..readers).map(perch).collect(),
+            singers: Mutex::default(),
+            clock: clock.clone(),
+            reporting: reporting.clone(),
+            number,
+            shard: RedisShard::from(number as u32),
+        }
+    }
+
+    /// The PUB/SUB channels of canaries, one for each reader.
+    pub fn channels(&self) -> impl Iterator<Item = &CompactString> {
+        self.perches.iter().map(|perch| &perch.channel)
+    }
+
+    /// Somebody to send canaries over one master; without a key nothing is written there.
+    pub fn singer(self: &Arc<Self>, key: Option<CompactString>) -> Arc<Singer> {
+        let singer = Arc::new(Singer {
+            canaries: Arc::clone(self),
+            name: random_letters(SINGER_LETTERS),
+            key,
+            heard: watch::Sender::new(vec![0; self.perches.len()]),
+            heard_by_all: AtomicI64::new(0),
+            sent: AtomicU64::new(0),
+            origin: self.clock.now(),
+            way: self.reporting.health.watch(self.number, self.perches.len()),
+        });
+        let mut singers = self.singers.lock();
+        singers.retain(|singer| singer.strong_count() > 0);
+        singers.push(Arc::downgrade(&singer));
+        singer
+    }
+
+    fn hear(&self, reader: usize, payload: &Bytes) {
+        let Some(canary) = Canary::parse(payload) else { return };
+        let singers: Vec<_> = self.singers.lock().iter().filter_map(Weak::upgrade).collect();
+        match singers.iter().find(|singer| *singer.name == *canary.singer) {
+            Some(singer) => {
+                singer.hear(reader, &canary);
+                let oldest = singers.iter().map(|s| s.heard_by_all.load(Ordering::Relaxed)).min();
+                let last = self.reporting.metrics.redis.last_canary.with(self.shard);
+                last.set(oldest.unwrap_or(0));
+            }
+            None => singers.iter().for_each(|singer| singer.way.heard_other()),
+        }
+    }
+}
+
+impl Singer {
+    /// What is known of the way that its canaries go.
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// Sends one and waits until every reader has heard it.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Unheard`] unless that is so within `limit`.
+    pub async fn prove(&self, link: &Link, limit: Duration) -> Result<(), ConnectionError> {
+        let number = match self.send(link).await {
+            Ok(number) => number,
+            Err(CallError::Refused(text)) => return Err(ConnectionError::Refused(text.into())),
+            Err(_) => return Err(ConnectionError::Closed),
+        };
+        let mut heard = self.heard.subscribe();
+        let by_all = heard.wait_for(|heard| heard.iter().all(|heard| *heard >= number));
+        match timeout(limit, by_all).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(ConnectionError::Unheard),
+        }
+    }
+
+    /// Sends them until one is taken and not heard.
+    pub async fn until_unheard(&self, link: &Link) -> ConnectionError {
+        let Canaries { perches, clock, reporting, .. } = &*self.canaries;
+        let limits = reporting.health.limits();
+        let start = clock.now();
+        let mut silences: Vec<_> = perches.iter().map(|_| Silence::from(start)).collect();
+        // One that Redis has taken; the next is waited for when all have heard it.
+        let mut taken = None;
+        loop {
+            sleep(jittered(limits.interval)).await;
+            let sent = clock.now();
+            match self.send(link).await {
+                Ok(number) => taken = taken.or(Some((number, sent))),
+                Err(CallError::Refused(text)) => self.way.answered(Some(&text)),
+                // The connection ends, and says why itself.
+                Err(CallError::Unavailable | CallError::OutcomeUnknown) => {
+                    return std::future::pending().await;
+                }
+            }
+            let Some((number, sent)) = taken else { continue };
+            let heard = self.heard.borrow().clone();
+            if heard.iter().all(|heard| *heard >= number) {
+                taken = None;
+            }
+            let now = clock.now();
+            let is_long = |since| now.saturating_duration_since(since) > limits.patience();
+            for ((perch, silence), heard) in perches.iter().zip(&mut silences).zip(heard) {
+                // One that is late with everything is not deaf: closing it would make it later.
+                let is_silent = is_long(silence.look(&perch.messages, now));
+                if heard < number && is_long(sent) && is_silent {
+                    return ConnectionError::Unheard;
+                }
+            }
+        }
+    }
+
+    /// Sends one; its number, once Redis has answered.
+    async fn send(&self, link: &Link) -> Result<u64, CallError> {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
+        let sent = self.canaries.clock.now().saturating_duration_since(self.origin);
+        let sent_us = u64::try_from(sent.as_micros()).unwrap_or(u64::MAX);
+        let canary = Canary { singer: &self.name, number, sent_us }.to_compact_string();
+        let mut args: Vec<&str> = self.key.as_deref().into_iter().collect();
+        args.extend([canary.as_str(), KEPT]);
+        args.extend(self.canaries.channels().map(CompactString::as_str));
+        let answer = link.run(Script::Canary, u64::from(self.key.is_some()), &args).await?;
+        let refusal = answer.str().filter(|text| !text.is_empty());
+        self.way.answered(refusal);
+        Ok(number)
+    }
+
+    fn hear(&self, reader: usize, canary: &Canary<'_>) {
+        let Canaries { clock, reporting, shard, .. } = &*self.canaries;
+        let now = clock.now();
+        let sent = self.origin.checked_add(Duration::from_micros(canary.sent_us));
+        let Some(sent) = sent.filter(|sent| *sent <= now) else { return };
+        self.way.heard_own(reader, sent);
+        let took = now.saturating_duration_since(sent).as_secs_f64();
+        reporting.metrics.redis.canary_round_trip.with(*shard).observe(took);
+        self.heard.send_modify(|heard| {
+            if let Some(newest) = heard.get_mut(reader) {
+                *newest = canary.number.max(*newest);
+            }
+            if heard.iter().all(|heard| *heard >= canary.number) {
+                self.heard_by_all.store(clock.unix_seconds(), Ordering::Relaxed);
+            }
+        });
+    }
+}
+
+/// Since when a reader has received nothing but canaries.
+struct Silence {
+    messages: u64,
+    since: Instant,
+}
+
+impl Silence {
+    fn from(since: Instant) -> Self {
+        Self { messages: 0, since }
+    }
+
+    fn look(&mut self, messages: &AtomicU64, now: Instant) -> Instant {
+        let messages = messages.load(Ordering::Relaxed);
+        if messages != self.messages {
+            *self = Self { messages, since: now };
+        }
+        self.since
+    }
+}
+
+impl Receive for Ear {
+    fn message(&self, name: &str, payload: &Bytes) {
+        match self.canaries.perches.get(self.reader) {
+            Some(perch) if *perch.channel == *name => self.canaries.hear(self.reader, payload),
+            perch => {
+                if let Some(perch) = perch {
+                    perch.messages.fetch_add(1, Ordering::Relaxed);
+                }
+                self.receive.message(name, payload);
+            }
+        }
+    }
+
+    fn is_wanted(&self, name: &str) -> bool {
+        self.receive.is_wanted(name)
+    }
+
+    fn wanted(&self, is_ours: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
+        self.receive.wanted(is_ours)
+    }
+
+    fn interrupted(&self, shard: usize, same_history: bool, is_ours: &dyn Fn(&str) -> bool) {
+        self.receive.interrupted(shard, same_history, is_ours);
+    }
+
+    fn resumed(&self, shard: usize) {
+        self.receive.resumed(shard);
+    }
+}
+
+impl<'a> Canary<'a> {
+    fn parse(payload: &'a [u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(payload).ok()?.split(':');
+        let canary = Self {
+            singer: parts.next()?,
+            number: parts.next()?.parse().ok()?,
+            sent_us: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(canary)
+    }
+}
+
+impl fmt::Display for Canary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.singer, self.number, self.sent_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::StatusCode;
+
+    use super::*;
+    use crate::telemetry::health::{Health, Limits, Phase};
+
+    /// Notes what is handed on.
+    #[derive(Default)]
+    struct Rest(Mutex<Vec<String>>);
+
+    impl Receive for Rest {
+        fn message(&self, name: &str, _: &Bytes) {
+            self.0.lock().push(name.to_owned());
+        }
+
+        fn is_wanted(&self, _: &str) -> bool {
+            true
+        }
+
+        fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
+            Vec::new()
+        }
+
+        fn interrupted(&self, _: usize, _: bool, _: &dyn Fn(&str) -> bool) {}
+
+        fn resumed(&self, _: usize) {}
+    }
+
+    fn canaries(clock: &Clock, limits: Limits) -> (Arc<Canaries>, Arc<Health>) {
+        let health = Arc::new(Health::new(clock.clone(), limits));
+        health.enter(Phase::Ready);
+        let reporting = Reporting { health: Arc::clone(&health), ..Reporting::default() };
+        (Arc::new(Canaries::new(0, 2, &Keys::new("p"), clock, &reporting)), health)
+    }
+
+    fn sung(singer: &Singer, number: u64, sent_us: u64) -> Bytes {
+        Bytes::from(Canary { singer: &singer.name, number, sent_us }.to_string())
+    }
+
+    #[test]
+    fn what_is_no_canary_is_none() {
+        for text in ["", "a", "a:1", "a:1:2:3", "a:x:1", "a:1:-1", "a:1:99999999999999999999999"] {
+            assert_eq!(Canary::parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(Canary::parse(&[0xff, 0xfe]), None);
+        let canary = Canary { singer: "a", number: 1, sent_us: 2 };
+        assert_eq!(Canary::parse(b"a:1:2"), Some(canary));
+    }
+
+    #[test]
+    fn a_reader_takes_only_its_own_canaries_out() {
+        let (canaries, _) = canaries(&Clock::manual(0), Limits::default());
+        let singer = canaries.singer(None);
+        let rest = Arc::new(Rest::default());
+        let receive: Arc<dyn Receive> = Arc::clone(&rest) as _;
+        let ear = Ear { canaries: Arc::clone(&canaries), reader: 1, receive };
+        let canary = sung(&singer, 1, 0);
+        for name in ["p.bobolink.canary.0.1", "p.client.a", "p.bobolink.canary.0.0"] {
+            ear.message(name, &canary);
+        }
+        assert_eq!(*rest.0.lock(), ["p.client.a", "p.bobolink.canary.0.0"]);
+        assert_eq!(*singer.heard.borrow(), [0, 1]);
+    }
+
+    #[test]
+    fn delivery_works_when_every_reader_has_heard_a_fresh_one() {
+        let clock = Clock::manual(0);
+        let (canaries, health) = canaries(&clock, Limits::default());
+        let singer = canaries.singer(None);
+        let works = || health.delivery().status == StatusCode::OK;
+        clock.advance(Duration::from_secs(60));
+        let now_us = 60_000_000;
+        canaries.hear(0, &sung(&singer, 1, now_us));
+        assert!(!works(), "the other one may be deaf");
+        canaries.hear(1, &sung(&singer, 1, 1));
+        assert!(!works(), "it was on its way for a minute");
+        canaries.hear(1, &sung(&singer, 1, now_us + 1));
+        assert!(!works(), "it is not sent yet");
+        canaries.hear(1, &sung(&singer, 1, now_us));
+        assert!(works());
+    }
+    #[test]
+    fn each_master_has_to_be_heard_and_one_that_is_gone_has_not() {
+        let (canaries, health) = canaries(&Clock::manual(0), Limits::default());
+        let works = || health.delivery().status == StatusCode::OK;
+        let (one, two) = (canaries.singer(None), canaries.singer(None));
+        (0..2).for_each(|reader| canaries.hear(reader, &sung(&one, 1, 0)));
+        assert!(!works(), "of the other nothing was heard");
+        drop(two);
+        assert!(works());
+    }
+}
