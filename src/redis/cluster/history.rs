@@ -46,8 +46,8 @@ impl Histories {
         }
     }
 
-    /// Goes on with the masters that are there now, whose identities `owner` gives. Returns the slots whose streams may have lost
-    /// something.
+    /// Goes on with the masters that are there now, whose identities `owner` gives. Returns the slots
+    /// whose streams may have lost something.
     pub fn follow<'a>(&mut self, owner: impl Fn(u16) -> Option<&'a CompactString>) -> HashSet<u16> {
         let mut changed = HashSet::default();
         for slot in 0..SLOTS as u16 {

@@ -127,8 +127,12 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
     let (_, epoch) = backend.top(&channel).await;
     let subscriber = backend.subscriber_with(&channel, positioned()).await;
     let bystander = backend.subscriber(&plain).await;
-    // What moves is known to be whole only where both masters were known before.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // What moves is known to be whole only between masters that were there for two maps before.
+    for master in 0..3 {
+        assert!(publishes(&backend, &cluster.channel_at(master, "c"), "0").await);
+    }
+    let before = maps_asked_for(&cluster);
+    eventually("maps are read", SOON, async || maps_asked_for(&cluster) >= before + 4).await;
 
     let (moved, mut is_moved) = tokio::sync::watch::channel(0);
     let publishing = async {
@@ -169,6 +173,16 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
     assert_eq!(heard, expected);
     assert_eq!(backend.top(&channel).await, (count + 1, epoch.clone()));
     assert_eq!(recover_from(&backend, &channel, 1, &epoch).await, Ok(expected.len()));
+}
+
+/// How often nodes were asked who has which slot.
+fn maps_asked_for(cluster: &TestCluster) -> u64 {
+    let calls = |line: &str| {
+        let told = line.strip_prefix("cmdstat_cluster|slots:calls=")?;
+        told.split(',').next()?.parse::<u64>().ok()
+    };
+    let stats = cluster.nodes.iter().flat_map(|node| node.cli(&["INFO", "commandstats"]));
+    stats.filter_map(|line| calls(&line)).sum()
 }
 
 /// The node where the readers of a backend are.
