@@ -131,6 +131,19 @@ async fn a_redis_that_wakes_up_empty_begins_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_first_under_another_master_begins_another_epoch() {
+    let mut redis = RedisServer::start();
+    let way = Proxy::to(redis.address()).await;
+    let backend = backend_through(&way).await;
+    let before = backend.publish("a", "1", &keeping(9)).await;
+    assert_eq!(redis.ask(&["SAVE"]), "OK");
+    redis.revive();
+    // Nobody reads it in between, which would do the same.
+    assert_eq!(publish_when_back(&backend, "2", &keeping(9)).await, 2);
+    assert_ne!(redis.ask(&["HGET", META, "e"]), *before.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_of_another_software_keeps_its_epoch_until_the_first_failover() {
     let mut redis = RedisServer::start();
     let way = Proxy::to(redis.address()).await;
