@@ -6,9 +6,9 @@
 //! hear those of all: while one's own stay away, others show that Redis delivers. In a cluster they
 //! are sent over every master, each by a [`Singer`] of its own.
 //!
-//! A connection that is deaf is closed before that is an alarm, and with one master connections count
-//! as made only when a canary has gone all the way. So what Redis has accepted and nobody hears is not
-//! answered as published for long.
+//! A connection that is deaf is closed before that is an alarm, and connections count as made only when
+//! a canary has gone all the way. So what Redis has accepted and nobody hears is not answered as
+//! published for long.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -27,6 +27,7 @@ use super::keys::Keys;
 use super::link::{CallError, Link};
 use super::script::Script;
 use super::shard::Receive;
+use super::slots::is_redirection;
 use crate::telemetry::health::Way;
 use crate::telemetry::metrics::labels::RedisShard;
 use crate::time::{Clock, jittered, random_letters};
@@ -53,12 +54,14 @@ struct Perch {
     messages: AtomicU64,
 }
 
+/// What a singer writes at the moment, if anything.
+type KeyNow = Box<dyn Fn() -> Option<CompactString> + Send + Sync>;
+
 /// Sends canaries over one master. While there is one its way is watched.
 pub(super) struct Singer {
     canaries: Arc<Canaries>,
     name: CompactString,
-    /// What it writes, if anything.
-    key: Option<CompactString>,
+    key: KeyNow,
     /// The newest own canary that each reader has heard.
     heard: watch::Sender<Vec<u64>>,
     /// Unix seconds when the newest was heard by all.
@@ -112,12 +115,16 @@ impl Canaries {
         self.perches.iter().map(|perch| &perch.channel)
     }
 
-    /// Somebody to send canaries over one master; without a key nothing is written there.
-    pub fn singer(self: &Arc<Self>, key: Option<CompactString>) -> Arc<Singer> {
+    /// Somebody to send canaries over one master. They are written under the `key` of the moment;
+    /// without one nothing is written.
+    pub fn singer(
+        self: &Arc<Self>,
+        key: impl Fn() -> Option<CompactString> + Send + Sync + 'static,
+    ) -> Arc<Singer> {
         let singer = Arc::new(Singer {
             canaries: Arc::clone(self),
             name: random_letters(SINGER_LETTERS),
-            key,
+            key: Box::new(key),
             heard: watch::Sender::new(vec![0; self.perches.len()]),
             heard_by_all: AtomicI64::new(0),
             sent: AtomicU64::new(0),
@@ -211,13 +218,32 @@ impl Singer {
         let sent = self.canaries.clock.now().saturating_duration_since(self.origin);
         let sent_us = u64::try_from(sent.as_micros()).unwrap_or(u64::MAX);
         let canary = Canary { singer: &self.name, number, sent_us }.to_compact_string();
-        let mut args: Vec<&str> = self.key.as_deref().into_iter().collect();
-        args.extend([canary.as_str(), KEPT]);
-        args.extend(self.canaries.channels().map(CompactString::as_str));
-        let answer = link.run(Script::Canary, u64::from(self.key.is_some()), &args).await?;
-        let refusal = answer.str().filter(|text| !text.is_empty());
-        self.way.answered(refusal);
+        let key = (self.key)();
+        let refusal = match self.call(link, key.as_deref(), &canary).await {
+            Err(CallError::Refused(text)) if key.is_some() => {
+                // Whether it can be published is known all the same.
+                self.call(link, None, &canary).await?;
+                // A slot on its way says nothing of its master.
+                if is_redirection(&text) { CompactString::default() } else { text }
+            }
+            answer => answer?,
+        };
+        self.way.answered((!refusal.is_empty()).then_some(refusal.as_str()));
         Ok(number)
+    }
+
+    /// Why it could not be written, or nothing.
+    async fn call(
+        &self,
+        link: &Link,
+        key: Option<&str>,
+        canary: &str,
+    ) -> Result<CompactString, CallError> {
+        let mut args: Vec<&str> = key.into_iter().collect();
+        args.extend([canary, KEPT]);
+        args.extend(self.canaries.channels().map(CompactString::as_str));
+        let answer = link.run(Script::Canary, u64::from(key.is_some()), &args).await?;
+        Ok(answer.str().unwrap_or_default().into())
     }
 
     fn hear(&self, reader: usize, canary: &Canary<'_>) {
@@ -360,7 +386,7 @@ mod tests {
     #[test]
     fn a_reader_takes_only_its_own_canaries_out() {
         let (canaries, _) = canaries(&Clock::manual(0), Limits::default());
-        let singer = canaries.singer(None);
+        let singer = canaries.singer(|| None);
         let rest = Arc::new(Rest::default());
         let receive: Arc<dyn Receive> = Arc::clone(&rest) as _;
         let ear = Ear { canaries: Arc::clone(&canaries), reader: 1, receive };
@@ -376,7 +402,7 @@ mod tests {
     fn delivery_works_when_every_reader_has_heard_a_fresh_one() {
         let clock = Clock::manual(0);
         let (canaries, health) = canaries(&clock, Limits::default());
-        let singer = canaries.singer(None);
+        let singer = canaries.singer(|| None);
         let works = || health.delivery().status == StatusCode::OK;
         clock.advance(Duration::from_secs(60));
         let now_us = 60_000_000;
@@ -393,7 +419,7 @@ mod tests {
     fn each_master_has_to_be_heard_and_one_that_is_gone_has_not() {
         let (canaries, health) = canaries(&Clock::manual(0), Limits::default());
         let works = || health.delivery().status == StatusCode::OK;
-        let (one, two) = (canaries.singer(None), canaries.singer(None));
+        let (one, two) = (canaries.singer(|| None), canaries.singer(|| None));
         (0..2).for_each(|reader| canaries.hear(reader, &sung(&one, 1, 0)));
         assert!(!works(), "of the other nothing was heard");
         drop(two);

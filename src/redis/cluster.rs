@@ -4,25 +4,28 @@
 //! stay where they are while slots move, and nothing said on a moving channel is missed or heard
 //! twice. They leave a node that is out of touch with a master that we are connected to.
 //!
+//! Calls go to a master only while a canary that was sent over it has been heard where the readers
+//! are: what is published at the others would be answered as published, and heard by nobody here.
+//!
 //! Each master has its own identity, and a slot that comes under another one than before is void:
 //! those who have positions in its channels recover. Except when both masters are known to be, before
 //! and after, the ones that they were: then the slot was moved, whole.
 
 mod history;
+mod home;
 mod joining;
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ahash::{HashMap, HashSet, RandomState};
 use compact_str::CompactString;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::history::Histories;
+use self::home::Home;
 use self::joining::Joining;
 use self::view::{View, watch_map};
 use super::dial::ConnectionError;
@@ -30,16 +33,11 @@ use super::keys::Keys;
 use super::link::{look, master_id};
 use super::options::Place;
 use super::routes::{Attachment, Routes};
-use super::shard::{RETRY, Shard, reason};
-use super::single::hear;
+use super::shard::Shard;
 use super::slots::{Master, SharedSlotMap, slot_of};
 
 /// Events that may wait for the supervisor; those who have more of them wait.
 const EVENTS: usize = 64;
-/// How often in a row a node may be found out of touch with a master before it is left.
-const OUT_OF_TOUCH: u32 = 2;
-/// A master that a node does not hear of is there if it answers within this time.
-const IS_THERE: Duration = Duration::from_secs(1);
 
 /// Keeps a shard connected to its cluster until it is dropped.
 pub(super) async fn follow(shard: Arc<Shard>, seeds: Vec<Place>, stop: CancellationToken) {
@@ -60,6 +58,7 @@ pub(super) async fn follow(shard: Arc<Shard>, seeds: Vec<Place>, stop: Cancellat
         histories: Histories::default(),
         home: None,
         at_home,
+        hearing: watch::Sender::new(None),
         last_home: None,
         numbers: 0,
         hasher: RandomState::new(),
@@ -86,8 +85,10 @@ enum Event {
     Hearing(u64),
     /// They do not any more.
     Deaf(u64, ConnectionError),
-    /// What this master has published is not heard.
-    Unheard(Place),
+    /// What this master publishes is heard at the home of this number.
+    Heard(Place, u64, u64),
+    /// It is not, as far as is known.
+    Unheard(Place, u64),
 }
 
 struct Supervisor {
@@ -104,6 +105,8 @@ struct Supervisor {
     histories: Histories,
     home: Option<Home>,
     at_home: watch::Sender<Option<Place>>,
+    /// The number of the home once everything is heard there.
+    hearing: watch::Sender<Option<u64>>,
     /// The latest home, and the task that kept its readers.
     last_home: Option<(Place, JoinHandle<()>)>,
     /// Numbers members and homes.
@@ -123,16 +126,17 @@ struct Member {
     since: u64,
     /// It was tried once at least.
     is_tried: bool,
+    proof: Proof,
     _stop: DropGuard,
 }
 
-/// Where the readers are.
-struct Home {
-    number: u64,
-    place: Place,
-    is_hearing: bool,
-    out_of_touch: u32,
-    _stop: DropGuard,
+/// Whether what a master publishes is heard where the readers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// Not known yet.
+    Pending,
+    Heard,
+    Unheard,
 }
 
 impl Supervisor {
@@ -147,7 +151,7 @@ impl Supervisor {
                 let turn = self.turn;
                 if let Some(member) = self.member(&place, number) {
                     (member.up, member.since) = (Some(Arc::new(*attachment)), turn);
-                    member.is_tried = true;
+                    (member.is_tried, member.proof) = (true, Proof::Pending);
                     tracing::info!(shard = self.shard.number(), %place, "connected to Redis");
                 }
             }
@@ -168,7 +172,17 @@ impl Supervisor {
                     home.is_hearing = true;
                 }
             }
-            Event::Unheard(place) => self.leave_deaf_home(&place),
+            Event::Heard(place, number, home) if self.hearing() == Some(home) => {
+                self.hear(&place, number);
+            }
+            // The readers have left, and the same is asked anew elsewhere.
+            Event::Heard(..) => {}
+            Event::Unheard(place, number) => {
+                if let Some(member) = self.member(&place, number) {
+                    member.proof = Proof::Unheard;
+                }
+                self.leave_deaf_home(&place);
+            }
             Event::Deaf(number, error) => {
                 if let Some(home) = self.home.take_if(|home| home.number == number) {
                     let (shard, place) = (self.shard.number(), &home.place);
@@ -179,13 +193,17 @@ impl Supervisor {
         self.settle();
     }
 
-    /// Leaves a home whose own master is not heard there. Of others it may be said and not arrive,
-    /// which [`Supervisor::judge_home`] decides.
-    fn leave_deaf_home(&mut self, place: &Place) {
-        let is_deaf = |home: &mut Home| home.is_hearing && home.place == *place;
-        if self.home.take_if(is_deaf).is_some() {
-            let (shard, error) = (self.shard.number(), ConnectionError::Unheard);
-            tracing::warn!(shard, %place, %error, "PUB/SUB of Redis was lost");
+    /// What a master publishes is heard, from now on or again.
+    fn hear(&mut self, place: &Place, number: u64) {
+        let Some(member) = self.member(place, number) else { return };
+        let was_unheard = member.proof == Proof::Unheard;
+        member.proof = Proof::Heard;
+        if let Some(map) = self.map.as_ref().filter(|_| was_unheard) {
+            let is_there =
+                |channel: &str| map.owner(slot_of(channel)).is_some_and(|at| at.place == *place);
+            let shard = &self.shard;
+            let is_ours = |channel: &str| shard.keeps(channel) && is_there(channel);
+            shard.receive().interrupted(shard.number(), true, &is_ours);
         }
     }
 
@@ -263,57 +281,15 @@ impl Supervisor {
             place: master.place.clone(),
             number,
             events: self.events.clone(),
+            hearing: self.hearing.subscribe(),
             stop: token.clone(),
         };
         tokio::spawn(joining.keep());
         let place = master.place.clone();
         let _stop = token.drop_guard();
-        let member = Member { number, master, up: None, since: 0, is_tried: false, _stop };
+        let (up, since, is_tried, proof) = (None, 0, false, Proof::Pending);
+        let member = Member { number, master, up, since, is_tried, proof, _stop };
         self.members.insert(place, member);
-    }
-
-    /// Whether a view is to be believed. That of a home which is out of touch with a master is not, if
-    /// it knows of no other in that one's place; and if the master answers us, the home is left.
-    fn judge_home(&mut self, view: &View) -> bool {
-        let (Some(home), Some(map)) = (&self.home, &self.map) else { return true };
-        if home.place != view.asked {
-            return true;
-        }
-        let is_deaf_to = |member: &&Member| {
-            let place = &member.master.place;
-            member.up.is_some()
-                && *place != home.place
-                && !view.neighbours.hears(&member.master)
-                && map.first_of(place).is_some_and(|slot| {
-                    view.map.owner(slot).is_none_or(|owner| owner.place == *place)
-                })
-        };
-        let missed = self.members.values().find(is_deaf_to).and_then(|member| member.up.clone());
-        let (number, place) = (home.number, home.place.clone());
-        let Some(other) = missed else {
-            self.out_of_touch(number, 0);
-            return true;
-        };
-        if !std::mem::replace(&mut self.is_judging, true) {
-            let events = self.events.clone();
-            tokio::spawn(async move {
-                let is_there = timeout(IS_THERE, is_unchanged(&other)).await.unwrap_or(false);
-                if is_there {
-                    tracing::warn!(%place, other = %other.place, "a node does not hear of another");
-                }
-                let _ = events.send(Event::Judged(number, is_there)).await;
-            });
-        }
-        false
-    }
-
-    /// Counts how often in a row a home was found `by` its deafness.
-    fn out_of_touch(&mut self, number: u64, by: u32) {
-        let Some(home) = self.home.as_mut().filter(|home| home.number == number) else { return };
-        home.out_of_touch = if by == 0 { 0 } else { home.out_of_touch + by };
-        if home.out_of_touch >= OUT_OF_TOUCH {
-            self.home = None;
-        }
     }
 
     /// Draws the conclusions: what is void, where to listen, and where calls go.
@@ -327,12 +303,10 @@ impl Supervisor {
         if self.home.is_none() {
             self.settle_down();
         }
-        let place = self.home.as_ref().map(|home| &home.place);
-        self.at_home.send_if_modified(|at| {
-            let is_other = at.as_ref() != place;
-            at.clone_from(&place.cloned());
-            is_other
-        });
+        let place = self.home.as_ref().map(|home| home.place.clone());
+        let hearing = self.hearing();
+        self.at_home.send_if_modified(|at| std::mem::replace(at, place.clone()) != place);
+        self.hearing.send_if_modified(|at| std::mem::replace(at, hearing) != hearing);
         self.show();
     }
 
@@ -352,60 +326,25 @@ impl Supervisor {
         let shard = &self.shard;
         let is_ours = |channel: &str| shard.keeps(channel) && changed.contains(&slot_of(channel));
         self.shard.receive().interrupted(number, false, &is_ours);
-        self.shard.receive().resumed(number);
-    }
-
-    /// Chooses a master to listen at, as soon as every one was tried.
-    fn settle_down(&mut self) {
-        let is_first = self.last_home.is_none();
-        if is_first && self.members.values().any(|member| !member.is_tried) {
-            return;
+        let owners = changed.iter().filter_map(|slot| map.owner(*slot));
+        let owners: HashSet<_> = owners.map(|master| &master.place).collect();
+        // Where nobody can be asked yet, who waits is told when that is so.
+        if self.shown.iter().any(|(place, _)| owners.contains(place)) {
+            self.shard.receive().resumed(number);
         }
-        // Not where the last one was, if there is another: there may be a reason.
-        let is_last = |place: &Place| self.last_home.as_ref().is_some_and(|last| last.0 == *place);
-        let ups = self.members.values().filter_map(|member| member.up.as_ref());
-        let rank = |up: &&Arc<Attachment>| (is_last(&up.place), self.hasher.hash_one(&up.place));
-        let Some(chosen) = ups.min_by_key(rank) else { return };
-        let (place, identity) = (chosen.place.clone(), chosen.link.identity().clone());
-        let shard = Arc::clone(&self.shard);
-        if !is_first {
-            shard.receive().interrupted(shard.number(), true, &|channel| shard.keeps(channel));
-        }
-        self.numbers += 1;
-        let (number, token) = (self.numbers, self.stop.child_token());
-        let previous = self.last_home.take().map(|(_, task)| task);
-        let (at, keys, events, stop) =
-            (place.clone(), self.keys.clone(), self.events.clone(), token.clone());
-        let listening = async move {
-            if let Some(previous) = previous {
-                // Both would hear for the same.
-                let _ = previous.await;
-                tokio::time::sleep(RETRY).await;
-            }
-            let mut tasks = JoinSet::new();
-            let error = match hear(&shard, &at, &keys, &identity, &stop, &mut tasks).await {
-                Err(error) => error,
-                Ok(()) => {
-                    let _ = events.send(Event::Hearing(number)).await;
-                    reason(tasks.join_next().await)
-                }
-            };
-            let _ = events.send(Event::Deaf(number, error)).await;
-            stop.cancel();
-            while tasks.join_next().await.is_some() {}
-        };
-        self.last_home = Some((place.clone(), tokio::spawn(listening)));
-        let _stop = token.drop_guard();
-        self.home = Some(Home { number, place, is_hearing: false, out_of_touch: 0, _stop });
     }
 
     fn show(&mut self) {
-        let is_hearing = self.home.as_ref().is_some_and(|home| home.is_hearing);
-        let (true, Some(map)) = (is_hearing, &self.map) else {
+        // The first time all come together, for who waits for a cluster and then uses all of it.
+        let is_first = *self.shard.attachments().borrow() == 0;
+        let is_awaited = |member: &Member| member.up.is_some() && member.proof == Proof::Pending;
+        let waits = is_first && self.members.values().any(is_awaited);
+        let (Some(_), Some(map), false) = (self.hearing(), &self.map, waits) else {
             self.shown.clear();
             return self.shard.go(Routes::Away, false);
         };
-        let ups = self.members.values().filter_map(|member| member.up.clone());
+        let heard = self.members.values().filter(|member| member.proof == Proof::Heard);
+        let ups = heard.filter_map(|member| member.up.clone());
         let attachments: HashMap<_, _> = ups.map(|up| (up.place.clone(), up)).collect();
         let shown =
             attachments.values().map(|up| (up.place.clone(), up.link.identity().id.clone()));

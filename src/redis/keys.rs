@@ -63,6 +63,11 @@ impl Keys {
         format_compact!("{}.bobolink.canary.{shard}", self.prefix)
     }
 
+    /// The same in a cluster, in the slot of `tag`.
+    pub(super) fn canary_in(&self, shard: usize, tag: &str) -> CompactString {
+        format_compact!("{}.bobolink.canary.{shard}.{{{tag}}}", self.prefix)
+    }
+
     /// Ours: the PUB/SUB channel of canaries that one of a shard's readers hears.
     pub fn canaries(&self, shard: usize, reader: usize) -> CompactString {
         format_compact!("{}.bobolink.canary.{shard}.{reader}", self.prefix)

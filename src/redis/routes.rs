@@ -169,6 +169,13 @@ impl Routes {
         }
     }
 
+    /// A slot of the master at a place of a cluster: the one of `before` if it has that still.
+    pub fn slot_at(&self, place: &Place, before: Option<u16>) -> Option<u16> {
+        let Self::Cluster { map, .. } = self else { return None };
+        let is_there = |slot: &u16| map.owner(*slot).is_some_and(|owner| owner.place == *place);
+        before.filter(is_there).or_else(|| map.last_of(place))
+    }
+
     fn at(&self, place: &Place) -> Option<Arc<Attachment>> {
         match self {
             Self::Cluster { attachments, .. } => attachments.get(place).cloned(),

@@ -1,7 +1,7 @@
 //! One shard: keeps connections to where its channels are, and takes them down together.
 //!
 //! There are connections for commands if and only if everything of interest is heard: readers come
-//! first and go with the rest, and with one master a canary has shown that they hear. So a publication
+//! first and go with the rest, and a canary has shown that they hear. So a publication
 //! that was taken is on its way to every subscriber of this node, and between two masters nothing is
 //! taken at all.
 //!

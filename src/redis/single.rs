@@ -25,7 +25,8 @@ pub(super) type Tasks = JoinSet<Result<(), ConnectionError>>;
 pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place {
     let number = shard.number();
     let mut masters = Masters::watch(&shard.options().source, number, &stop);
-    let singer = shard.canaries().singer(Some(shard.keys().canary(number)));
+    let key = shard.keys().canary(number);
+    let singer = shard.canaries().singer(move || Some(key.clone()));
     let mut before = None;
     let mut last_place = None;
     let mut complaint = Complaint::default();

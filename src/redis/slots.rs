@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ahash::HashMap;
-use compact_str::CompactString;
+use compact_str::{CompactString, ToCompactString};
 
 use super::address::place;
 use super::options::Place;
@@ -62,6 +62,20 @@ pub(super) fn slot_of(channel: &str) -> u16 {
     crc16(tag.as_bytes()) % SLOTS as u16
 }
 
+/// A text whose slot this is.
+pub(super) fn tag_of(slot: u16) -> CompactString {
+    // It is found after as many tries as there are slots, on average.
+    (0_u32..)
+        .map(|number| number.to_compact_string())
+        .find(|tag| slot_of(tag) == slot)
+        .unwrap_or_default()
+}
+
+/// Whether a refusal says that a slot is elsewhere, or on its way.
+pub(super) fn is_redirection(text: &str) -> bool {
+    ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|kind| text.starts_with(kind))
+}
+
 impl SlotMap {
     /// From the answer to `CLUSTER SLOTS` of the node at `asked`, whose host stands for those that
     /// do not know their own.
@@ -93,6 +107,12 @@ impl SlotMap {
     pub fn first_of(&self, place: &Place) -> Option<u16> {
         let is_there = |slot: &u16| self.owner(*slot).is_some_and(|owner| owner.place == *place);
         (0..SLOTS as u16).find(is_there)
+    }
+
+    /// The last one. Tools that move slots begin with the first.
+    pub fn last_of(&self, place: &Place) -> Option<u16> {
+        let is_there = |slot: &u16| self.owner(*slot).is_some_and(|owner| owner.place == *place);
+        (0..SLOTS as u16).rev().find(is_there)
     }
 
     /// Those who have slots.
@@ -227,6 +247,13 @@ mod tests {
     }
 
     #[test]
+    fn every_slot_has_a_text() {
+        for slot in (0..SLOTS as u16).step_by(409) {
+            assert_eq!(slot_of(&tag_of(slot)), slot);
+        }
+    }
+
+    #[test]
     fn a_map_says_who_has_what() {
         let answer = Value::List(vec![
             range(0, 99, "h", 1, "one"),
@@ -237,6 +264,8 @@ mod tests {
         let owner = |slot| map.owner(slot).map(|master| master.place.clone());
         assert_eq!((owner(0), owner(150)), (Some(at("h", 1)), Some(at("h", 1))));
         assert_eq!((owner(151), owner(16_383)), (None, Some(at("asked", 2))));
+        assert_eq!((map.first_of(&at("h", 1)), map.last_of(&at("h", 1))), (Some(0), Some(150)));
+        assert_eq!((map.first_of(&at("h", 9)), map.last_of(&at("h", 9))), (None, None));
         assert_eq!(map.masters().len(), 2);
         for wrong in [range(9, 3, "h", 1, "x"), range(0, 16_384, "h", 1, "x"), Value::Nil] {
             assert!(SlotMap::of(&Value::List(vec![wrong]), &at("asked", 9)).is_none());
@@ -271,6 +300,8 @@ mod tests {
         for other in ["ERR no", "MOVED", "MOVED 1", "MOVED 1 x:y", "CLUSTERDOWN The cluster"] {
             assert_eq!(of(other), None, "{other}");
         }
+        assert!(is_redirection("ASK 3999 ::1:6381") && is_redirection("TRYAGAIN Multiple keys"));
+        assert!(!is_redirection("NOREPLICAS Not enough") && !is_redirection("CLUSTERDOWN"));
     }
 
     proptest! {

@@ -2,6 +2,8 @@
 
 mod access;
 mod cluster;
+mod cluster_faults;
+mod clusters;
 mod contract;
 mod control;
 mod fence;
@@ -12,6 +14,7 @@ mod health;
 mod masters;
 mod nodes;
 mod outages;
+mod positions;
 mod presence;
 pub mod process;
 mod proxy;

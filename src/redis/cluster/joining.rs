@@ -1,8 +1,11 @@
-//! Keeps the connections for commands to one master of a cluster, and tells when there are some.
+//! Keeps the connections for commands to one master of a cluster, and tells when there are some, and
+//! when what is published over them is heard.
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use compact_str::CompactString;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +18,7 @@ use crate::redis::options::Place;
 use crate::redis::routes::Attachment;
 use crate::redis::shard::{Complaint, RETRY, Shard, reason};
 use crate::redis::single::Tasks;
+use crate::redis::slots::tag_of;
 
 /// See the [module](self).
 pub(super) struct Joining {
@@ -23,6 +27,8 @@ pub(super) struct Joining {
     pub place: Place,
     pub number: u64,
     pub events: mpsc::Sender<Event>,
+    /// Where the readers hear everything, if anywhere.
+    pub hearing: watch::Receiver<Option<u64>>,
     pub stop: CancellationToken,
 }
 
@@ -31,8 +37,7 @@ impl Joining {
         let stop = self.stop.clone();
         stop.run_until_cancelled(async {
             let mut complaint = Complaint::default();
-            // Keys of ours have no slot of this master for certain, so that nothing is written.
-            let singer = self.shard.canaries().singer(None);
+            let singer = self.shard.canaries().singer(self.canary_key());
             loop {
                 let mut tasks = JoinSet::new();
                 match self.open(&mut tasks).await {
@@ -63,14 +68,64 @@ impl Joining {
         .await;
     }
 
-    /// Sends canaries for as long as the master is connected to.
+    /// What canaries are written under: a key in a slot that is at this master, as far as is known.
+    fn canary_key(&self) -> impl Fn() -> Option<CompactString> + use<> {
+        let (shard, keys, place) = (Arc::clone(&self.shard), self.keys.clone(), self.place.clone());
+        let last: Mutex<Option<(u16, CompactString)>> = Mutex::default();
+        move || {
+            let mut last = last.lock();
+            let before = last.as_ref().map(|(slot, _)| *slot);
+            let slot = shard.routes().slot_at(&place, before)?;
+            if before != Some(slot) {
+                *last = Some((slot, keys.canary_in(shard.number(), &tag_of(slot))));
+            }
+            last.as_ref().map(|(_, key)| key.clone())
+        }
+    }
+
+    /// Sends canaries for as long as the master is connected to and the readers hear.
     async fn sing(&self, singer: &Singer, link: &Link) -> ConnectionError {
+        let mut hearing = self.hearing.clone();
         loop {
-            let error = singer.until_unheard(link).await;
-            // The supervisor is gone, or takes it.
-            if self.events.send(Event::Unheard(self.place.clone())).await.is_err() {
+            let home = *hearing.borrow_and_update();
+            let showing = async {
+                match home {
+                    Some(home) => self.show_heard(singer, link, home).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                error = showing => return error,
+                // They are elsewhere now. With the supervisor this ends as well.
+                changed = hearing.changed() => if changed.is_err() {
+                    return ConnectionError::Closed;
+                },
+            }
+        }
+    }
+
+    /// Shows that what is published over the master is heard, and tells when it is and when it is not.
+    /// Ends when nobody listens any more.
+    async fn show_heard(&self, singer: &Singer, link: &Link, home: u64) -> ConnectionError {
+        let mut complaint = Complaint::default();
+        let limit = self.shard.options().access.io_timeout;
+        loop {
+            let error = match singer.prove(link, limit).await {
+                Ok(()) => {
+                    complaint = Complaint::default();
+                    let heard = Event::Heard(self.place.clone(), self.number, home);
+                    // The supervisor is gone, or takes it; and so below.
+                    let _ = self.events.send(heard).await;
+                    singer.until_unheard(link).await
+                }
+                Err(error) => error,
+            };
+            complaint.about(&self.shard, &self.place, &error);
+            let unheard = Event::Unheard(self.place.clone(), self.number);
+            if self.events.send(unheard).await.is_err() {
                 return error;
             }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -77,11 +77,21 @@ impl Backend {
 
     /// On a cluster that the scenarios share, each with a prefix of its own.
     pub async fn redis_cluster() -> Self {
+        Self::on_shared_cluster(|_| {}).await
+    }
+
+    /// The same without RESP3.
+    pub async fn redis_cluster_resp2() -> Self {
+        Self::on_shared_cluster(|redis| redis.force_resp2 = true).await
+    }
+
+    async fn on_shared_cluster(adapt: impl FnOnce(&mut config::redis::Redis)) -> Self {
         let cluster = TestCluster::shared().await;
         let addresses = Addresses(vec![cluster.addresses()]);
         let backend = Self::reaching(|redis| {
             redis.cluster_address = addresses;
             redis.prefix = Uuid::new_v4().to_string();
+            adapt(redis);
         });
         Self { _cluster: Some(cluster), ..backend.await }
     }
@@ -463,6 +473,7 @@ macro_rules! contract {
         contract!(@backend redis_resp2 $($scenario)*);
         contract!(@backend redis_unix $($scenario)*);
         contract!(@backend redis_cluster $($scenario)*);
+        contract!(@backend redis_cluster_resp2 $($scenario)*);
     };
     (@backend $backend:ident $($scenario:ident)*) => {
         mod $backend {

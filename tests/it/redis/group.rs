@@ -38,7 +38,8 @@ impl Security {
         paths.map(|path| path.display().to_string())
     }
 
-    fn options(&self) -> Vec<&str> {
+    /// Of a server that lets others in so.
+    pub fn options(&self) -> Vec<&str> {
         let mut options = Vec::new();
         if let Some([cert, key]) = &self.certificate {
             options.extend(["--tls-cert-file", cert, "--tls-key-file", key]);

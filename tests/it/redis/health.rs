@@ -347,6 +347,21 @@ async fn every_master_of_a_cluster_has_canaries_of_its_own() {
     assert_eq!(status(&one, "/ready").await, 200);
     cluster.nodes[2].revive();
     until(&one, "/delivery", 200, FAILOVER).await;
+
+    // They are written at each, in a slot that it has.
+    for node in &cluster.nodes {
+        eventually("there is one", SOON, async || {
+            let keys = node.cli(&["KEYS", "*canary*"]);
+            keys.iter().any(|key| key.starts_with("centrifugo.bobolink.canary.0.{"))
+        })
+        .await;
+    }
+    let refusing = &cluster.nodes[1];
+    assert_eq!(refusing.ask(&["CONFIG", "SET", "min-replicas-to-write", "1"]), "OK");
+    let body = until(&one, "/delivery", 503, TIMEOUT + SOON).await;
+    assert!(reason(&body).starts_with("Redis refuses to write: NOREPLICAS"), "{body}");
+    assert_eq!(refusing.ask(&["CONFIG", "SET", "min-replicas-to-write", "0"]), "OK");
+    until(&one, "/delivery", 200, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

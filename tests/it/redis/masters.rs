@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::group::Security;
 use super::process::RedisServer;
 use crate::support::{SOON, eventually};
 
@@ -36,9 +37,17 @@ impl TestCluster {
 
     /// Three masters, each with so many replicas: none or one.
     pub async fn start(replicas: usize) -> Self {
+        Self::start_with(replicas, &Security::default()).await
+    }
+
+    /// The same, with certificates.
+    pub async fn start_with(replicas: usize, security: &Security) -> Self {
         let masters = 3;
+        let is_secure = if security.certificate.is_some() { "yes" } else { "no" };
         let nodes = (0..masters * (1 + replicas)).map(|_| {
-            RedisServer::start_with(&[
+            let options = [
+                "--tls-cluster",
+                is_secure,
                 "--cluster-enabled",
                 "yes",
                 "--cluster-node-timeout",
@@ -51,7 +60,8 @@ impl TestCluster {
                 "0",
                 "--repl-diskless-sync-delay",
                 "0",
-            ])
+            ];
+            RedisServer::start_with(&[&options[..], &security.options()].concat())
         });
         let cluster = Self { nodes: nodes.collect(), masters };
         for (index, node) in cluster.nodes.iter().enumerate() {
@@ -71,6 +81,13 @@ impl TestCluster {
         for (index, replica) in cluster.nodes.iter().enumerate().skip(masters) {
             let master = cluster.id(index - masters);
             assert_eq!(replica.ask(&["CLUSTER", "REPLICATE", &master]), "OK");
+        }
+        for node in &cluster.nodes {
+            eventually("every node knows who follows whom", SOON, async || {
+                let nodes = node.cli(&["CLUSTER", "NODES"]);
+                nodes.iter().filter(|line| line.contains("slave ")).count() == masters * replicas
+            })
+            .await;
         }
         for replica in &cluster.nodes[masters..] {
             eventually("the replica follows", SOON, async || {

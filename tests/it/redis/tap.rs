@@ -1,6 +1,7 @@
 //! Stands between a gateway and its Redis, and lets through what a test wants.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use memchr::memmem;
@@ -16,6 +17,8 @@ pub enum Lost {
     Nothing,
     /// Messages: to subscribe works, and so does all else.
     Messages,
+    /// Nothing, but messages are so late.
+    Time(Duration),
     /// Answers on connections that have not subscribed.
     Answers,
     /// All that the server says.
@@ -110,13 +113,19 @@ async fn down(
             let value = bytes.split_to(length);
             let says =
                 |word: &str| memmem::find(&value, format!("\r\n{word}\r\n").as_bytes()).is_some();
-            let is_lost = match &*lost.borrow() {
+            let is_message = *subscribed.borrow() && says("message");
+            let loses = lost.borrow().clone();
+            let is_lost = match loses {
                 Lost::Nothing => false,
-                Lost::Messages => *subscribed.borrow() && says("message"),
+                Lost::Messages => is_message,
+                Lost::Time(late) => {
+                    tokio::time::sleep(if is_message { late } else { Duration::ZERO }).await;
+                    false
+                }
                 Lost::Answers => !*subscribed.borrow(),
                 Lost::Everything => true,
                 // What the gateway did not ask it does not see answered.
-                Lost::Channel(name) => says("unsubscribe") && says(name),
+                Lost::Channel(name) => says("unsubscribe") && says(&name),
             };
             if !is_lost && to.write_all(&value).await.is_err() {
                 return;

@@ -1,0 +1,252 @@
+//! Redis Cluster while something is wrong or on purpose otherwise: planned failovers, masters that hang,
+//! nodes that do not hear of each other.
+
+use std::time::{Duration, Instant};
+
+use bobolink::broker::{BrokerError, Published, Range};
+use bobolink::config::redis::{Addresses, Redis};
+use bobolink::hub::Delivery;
+use bobolink::time::Clock;
+use futures_util::future::join_all;
+use rustix::process::Signal;
+use tokio::sync::watch;
+
+use super::contract::{Backend, Subscriber, data_of, keeping};
+use super::fence::recover_from;
+use super::masters::TestCluster;
+use super::outages::FAILOVER;
+use crate::support::{SOON, eventually};
+
+/// Publishers of one channel, and what each of them waits before the next publication.
+const PUBLISHERS: usize = 4;
+const PACE: Duration = Duration::from_millis(5);
+/// Longer than a planned failover takes, on a busy machine too.
+const SHORT: Duration = Duration::from_secs(10);
+
+async fn backend_on(cluster: &TestCluster, adapt: impl FnOnce(&mut Redis)) -> Backend {
+    let addresses = Addresses(vec![cluster.addresses()]);
+    let backend = Backend::reaching(|redis| {
+        redis.cluster_address = addresses;
+        redis.io_timeout = Duration::from_secs(2);
+        adapt(redis);
+    });
+    backend.await
+}
+
+fn positioned() -> Delivery {
+    Delivery { positioned: true, ..Delivery::default() }
+}
+
+async fn publishes(backend: &Backend, channel: &str, data: &str) -> bool {
+    backend.try_publish(channel, data, &keeping(100)).await.is_ok()
+}
+
+/// A publication that was answered with success, and when.
+struct Acknowledged {
+    at: Instant,
+    data: String,
+    published: Published,
+}
+
+/// Publishes on a channel until told to stop.
+async fn load(backend: &Backend, channel: &str, stop: &watch::Receiver<bool>) -> Vec<Acknowledged> {
+    let clock = Clock::real();
+    let publisher = async |name: usize| {
+        let mut acknowledged = Vec::new();
+        let mut number = 0;
+        while !*stop.borrow() {
+            number += 1;
+            let data = format!("{name}.{number}");
+            let answer = backend.try_publish(channel, &data, &keeping(100_000)).await;
+            if let Ok(published) = answer {
+                acknowledged.push(Acknowledged { at: clock.now(), data, published });
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        acknowledged
+    };
+    let mut all: Vec<_> =
+        join_all((0..PUBLISHERS).map(publisher)).await.into_iter().flatten().collect();
+    all.sort_by_key(|acknowledged| acknowledged.at);
+    all
+}
+
+/// The longest for which nothing was answered with success.
+fn silence(all: &[Acknowledged]) -> Duration {
+    all.windows(2).map(|two| two[1].at.duration_since(two[0].at)).max().unwrap_or_default()
+}
+
+/// What a subscriber got, which has to be dense; whether it was told that there is more.
+fn received(subscriber: &Subscriber) -> (Vec<(u64, String)>, bool) {
+    let pushes = subscriber.pushes_now();
+    let offset = |push: &serde_json::Value| push["pub"]["offset"].as_u64().expect("an offset");
+    let got: Vec<_> = pushes.iter().map(|push| (offset(push), data_of(push))).collect();
+    for two in got.windows(2) {
+        assert_eq!(two[1].0, two[0].0 + 1, "a gap");
+    }
+    (got, subscriber.has_lost_its_position())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_failover_under_load_loses_nothing_and_recovers_nobody_falsely() {
+    let cluster = TestCluster::start(1).await;
+    let backend = backend_on(&cluster, |redis| redis.force_resp2 = true).await;
+    let (hit, spared) = (cluster.channel_at(0, "a"), cluster.channel_at(1, "a"));
+    for channel in [&hit, &spared] {
+        assert!(publishes(&backend, channel, "0").await);
+    }
+    let ((_, epoch), (_, spared_epoch)) = (backend.top(&hit).await, backend.top(&spared).await);
+    let loser = backend.subscriber_with(&hit, positioned()).await;
+    let keeper = backend.subscriber_with(&spared, positioned()).await;
+
+    let (stop, stopped) = watch::channel(false);
+    let failing_over = async {
+        let successor = &cluster.nodes[3];
+        let has_begun = async || cluster.nodes[0].ask(&["HGET", &meta_of(&hit), "s"]).len() > 2;
+        eventually("there is some load", SOON, has_begun).await;
+        assert_eq!(successor.ask(&["CLUSTER", "FAILOVER"]), "OK");
+        let is_master = async || successor.ask(&["ROLE"]) == "master";
+        eventually("it is the master", FAILOVER, is_master).await;
+        let epoch_of = || successor.ask(&["HGET", &meta_of(&hit), "e"]);
+        eventually("it is published to", FAILOVER, async || epoch_of() != epoch).await;
+        let offset = || successor.ask(&["HGET", &meta_of(&hit), "s"]).parse().unwrap_or(0_u64);
+        let before = offset();
+        eventually("and again", SOON, async || offset() > before + 100).await;
+        stop.send_replace(true);
+    };
+    let (of_hit, of_spared, ()) = tokio::join!(
+        load(&backend, &hit, &stopped),
+        load(&backend, &spared, &stopped),
+        failing_over
+    );
+
+    // What was answered is there, each once, under the offset that was told.
+    for (channel, all) in [(&hit, &of_hit), (&spared, &of_spared)] {
+        let kept = backend.history(channel, Range::default()).await;
+        for Acknowledged { data, published, .. } in all {
+            let same: Vec<_> = kept.iter().filter(|(_, kept)| kept == data).collect();
+            assert_eq!(same.len(), 1, "{data} of {channel}");
+            assert_eq!(same[0].0, published.offset, "{data} of {channel}");
+        }
+    }
+    let (silence, beside) = (silence(&of_hit), silence(&of_spared));
+    assert!(silence < SHORT && beside < SHORT, "{silence:?}, and {beside:?} elsewhere");
+    println!("silent for {silence:?}, and for {beside:?} elsewhere");
+
+    // Another master may have lost something, whatever was planned.
+    eventually("who has a position is told", SOON, async || loser.has_lost_its_position()).await;
+    for offset in [0, 1, of_hit[0].published.offset, of_hit[of_hit.len() - 1].published.offset] {
+        let recovered = recover_from(&backend, &hit, offset, &epoch).await;
+        assert_eq!(recovered, Err(BrokerError::UnrecoverablePosition), "from {offset}");
+    }
+    let (got, _) = received(&loser);
+    assert!(!got.is_empty());
+    let (top, now) = backend.top(&spared).await;
+    assert_eq!(now, spared_epoch, "the other master is the one it was");
+    let (got, is_told) = received(&keeper);
+    let last = got.last().map_or(1, |(offset, _)| *offset);
+    assert!(is_told || last == top, "{last} of {top}");
+    let missed = recover_from(&backend, &spared, last, &spared_epoch).await;
+    assert_eq!(missed, Ok((top - last) as usize));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_hung_and_was_replaced_wakes_up_and_nobody_listens_to_it() {
+    let cluster = TestCluster::start(1).await;
+    let backend = backend_on(&cluster, |_| {}).await;
+    let channel = cluster.channel_at(0, "a");
+    for number in 1..=5 {
+        assert!(publishes(&backend, &channel, &number.to_string()).await);
+    }
+    let (_, epoch) = backend.top(&channel).await;
+    let subscriber = backend.subscriber_with(&channel, positioned()).await;
+
+    let [hung, successor] = [0, 3].map(|node| &cluster.nodes[node]);
+    hung.signal(Signal::STOP);
+    let is_master = async || successor.ask(&["ROLE"]) == "master";
+    eventually("the replica is the master", FAILOVER, is_master).await;
+    eventually("who has a position is told", FAILOVER, async || subscriber.has_lost_its_position())
+        .await;
+    eventually("it publishes again", FAILOVER, async || publishes(&backend, &channel, "x").await)
+        .await;
+    let (mut top, now) = backend.top(&channel).await;
+    assert_ne!(now, epoch);
+    let fresh = backend.subscriber_with(&channel, positioned()).await;
+
+    hung.signal(Signal::CONT);
+    let mut expected = Vec::new();
+    let mut is_replica = false;
+    while !is_replica {
+        // Also once more after it has become one.
+        is_replica = hung.ask(&["ROLE"]) == "slave";
+        let data = expected.len().to_string();
+        let published = backend.publish(&channel, &data, &keeping(10_000)).await;
+        top += 1;
+        assert_eq!((published.offset, &*published.epoch), (top, now.as_str()), "a fork");
+        expected.push(data);
+    }
+    assert_eq!(fresh.publications(expected.len()).await, expected);
+    assert!(!fresh.has_lost_its_position());
+    for offset in 1..=6 {
+        let recovered = recover_from(&backend, &channel, offset, &epoch).await;
+        assert_eq!(recovered, Err(BrokerError::UnrecoverablePosition), "from {offset}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_readers_would_not_hear_is_not_taken() {
+    let cluster = TestCluster::start(0).await;
+    let backend = backend_on(&cluster, |_| {}).await;
+    let [lonely, other] = [0, 1].map(|master| cluster.channel_at(master, "a"));
+    let subscriber = backend.subscriber_with(&other, positioned()).await;
+    assert!(publishes(&backend, &other, "1").await);
+    assert_eq!(subscriber.publications(1).await, ["1"]);
+    // The first does not notice that it is told nothing any more: the others answer its pings.
+    let id = cluster.id(0);
+    for node in [1, 2] {
+        assert_eq!(cluster.nodes[node].ask(&["CLUSTER", "FORGET", &id]), "OK");
+    }
+    eventually("only what is heard at the first is taken", FAILOVER, async || {
+        publishes(&backend, &lonely, "2").await && !publishes(&backend, &other, "2").await
+    })
+    .await;
+    // What was taken before that was heard, or is known to be missing as soon as it can be asked for.
+    let top = cluster.nodes[1].ask(&["HGET", &meta_of(&other), "s"]);
+
+    let port = cluster.nodes[0].address().port().to_string();
+    for node in [1, 2] {
+        assert_eq!(cluster.nodes[node].ask(&["CLUSTER", "MEET", "127.0.0.1", &port]), "OK");
+    }
+    eventually("it is taken again", FAILOVER, async || publishes(&backend, &other, "3").await)
+        .await;
+    let mut seen = 1;
+    eventually("nothing is missing without a word", SOON, async || {
+        seen += subscriber.pushes_now().len();
+        seen > top.parse().expect("an offset") || subscriber.has_lost_its_position()
+    })
+    .await;
+    let again = backend.subscriber_with(&other, positioned()).await;
+    assert!(publishes(&backend, &other, "4").await);
+    assert_eq!(again.publications(1).await, ["4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_start_anew_change_no_epochs_but_once_those_of_another_software() {
+    let cluster = TestCluster::start(0).await;
+    let (own, foreign) = (cluster.channel_at(0, "own"), cluster.channel_at(0, "foreign"));
+    cluster.nodes[0].ask(&["HSET", &meta_of(&foreign), "e", "theirs", "s", "3"]);
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let backend = backend_on(&cluster, |_| {}).await;
+        assert!(publishes(&backend, &own, "1").await);
+        seen.push((backend.top(&own).await.1, backend.top(&foreign).await));
+    }
+    assert_eq!(seen[0], seen[1]);
+    let (top, epoch) = &seen[0].1;
+    assert_eq!(*top, 3, "the counter goes on");
+    assert_ne!(epoch, "theirs");
+}
+
+fn meta_of(channel: &str) -> String {
+    format!("centrifugo.stream.meta.{{{channel}}}")
+}
