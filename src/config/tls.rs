@@ -41,6 +41,11 @@ impl Pem {
         self.text.as_deref()
     }
 
+    /// A text that is PEM already.
+    pub fn from_text(text: String) -> Self {
+        Self { given: text.clone(), text: Some(text) }
+    }
+
     /// Whether nothing was given.
     pub fn is_empty(&self) -> bool {
         self.given.is_empty()

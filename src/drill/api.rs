@@ -9,9 +9,9 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::dial::Dial;
 use super::secret::Hidden;
 
 /// The longest for connecting, and for an answer. A gateway itself waits for Redis for
@@ -20,24 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Bytes of an answer that are read.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// One place that answers HTTP, such as `http://127.0.0.1:8000/api`.
+/// One place that answers HTTP, such as `http://127.0.0.1:8000/api` or `https://example.org/api`.
 #[derive(Clone, Debug)]
 pub struct Place {
     authority: String,
     host: String,
     port: u16,
     path: String,
+    is_secure: bool,
 }
 
 /// A text that is no such place.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not an address like http://host:port/path; TLS is not spoken here")]
+#[error("{0:?} is not an address like http://host:port/path or https://host:port/path")]
 pub struct PlaceError(String);
 
 /// One connection to a place.
 pub struct Api {
     place: Place,
     key: Option<Hidden>,
+    dial: Dial,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -59,24 +61,41 @@ impl Place {
     /// Reads an address.
     ///
     /// # Errors
-    /// What is not an address of HTTP without TLS.
+    /// What is not an address of HTTP.
     pub fn new(address: &str) -> Result<Self, PlaceError> {
         let refused = || PlaceError(address.to_owned());
         let uri: Uri = address.parse().map_err(|_| refused())?;
-        let (Some("http"), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        let (Some(scheme @ ("http" | "https")), Some(host)) = (uri.scheme_str(), uri.host()) else {
             return Err(refused());
         };
+        let is_secure = scheme == "https";
+        let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
         let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { authority, host, port: uri.port_u16().unwrap_or(80), path })
+        Ok(Self { authority, host, port, path, is_secure })
+    }
+
+    /// Whether the connection needs TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Host and port to connect to.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
     }
 }
 
 impl Api {
     /// Nothing is connected before the first call.
     pub fn new(place: Place, key: Option<Hidden>) -> Self {
-        Self { place, key, connection: None }
+        Self { place, key, dial: Dial::default(), connection: None }
+    }
+
+    /// The same over connections that are made so.
+    pub fn over(self, dial: Dial) -> Self {
+        Self { dial, ..self }
     }
 
     /// Publishes `data`, which is JSON.
@@ -159,10 +178,9 @@ impl Api {
         {
             return Ok(connection);
         }
-        let address = (self.place.host.as_str(), self.place.port);
-        let connecting = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(not_sent)?;
-        let stream = connecting.map_err(not_sent)?;
-        stream.set_nodelay(true).map_err(not_sent)?;
+        let Place { host, port, is_secure, .. } = &self.place;
+        let connecting = timeout(PATIENCE, self.dial.connect(host, *port, *is_secure));
+        let stream = connecting.await.map_err(not_sent)?.map_err(not_sent)?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(not_sent)?;
         tokio::spawn(connection);
         sender.ready().await.map_err(not_sent)?;
@@ -186,7 +204,9 @@ mod tests {
     fn a_place_is_an_address_of_http() {
         let place = Place::new("http://[::1]:8000/api/").unwrap();
         assert_eq!((place.host.as_str(), place.port, place.path.as_str()), ("::1", 8000, "/api"));
-        for text in ["https://host/api", "host:80", "ws://host/", ""] {
+        let place = Place::new("https://host/api").unwrap();
+        assert_eq!((place.host_and_port(), place.is_secure()), (("host", 443), true));
+        for text in ["ftp://host/api", "host:80", "ws://host/", ""] {
             Place::new(text).expect_err(text);
         }
     }

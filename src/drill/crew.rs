@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Place, PlaceError};
+use super::dial::{Dial, DialError};
 use super::journal::{Crowd, Journal};
 use super::reader::ReaderTask;
 use super::secret::Hidden;
@@ -19,6 +21,8 @@ use crate::time::Clock;
 const LEAVES_EVERY: Duration = Duration::from_secs(4);
 /// Of so many readers one comes and goes.
 const ONE_LEAVES_OF: u32 = 3;
+/// The longest that an address may take to be reached.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
 /// Seconds that tokens live: longer than any drill.
 const TOKEN_TTL: u32 = 7_200;
 
@@ -31,6 +35,8 @@ pub struct Entrance {
     pub tokens: Tokens,
     /// What names of channels start with.
     pub prefix: String,
+    /// How connections are made.
+    pub dial: Dial,
 }
 
 /// The connection tokens of readers.
@@ -47,10 +53,12 @@ pub enum Tokens {
 pub enum EntranceError {
     #[error("--url: {0}")]
     Endpoint(#[from] EndpointError),
-    #[error("--url {0}: TLS is not spoken here, give an address with ws://")]
-    Secure(String),
     #[error("--api: {0}")]
     Place(#[from] PlaceError),
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("cannot reach {0}:{1}: {2}")]
+    Unreachable(String, u16, std::io::Error),
 }
 
 /// Writers and readers at work; they end when this is dropped.
@@ -72,16 +80,30 @@ impl Entrance {
         tokens: Tokens,
         prefix: String,
     ) -> Result<Self, EntranceError> {
-        let endpoint = |url: &String| {
-            let endpoint = Endpoint::new(url)?;
-            match endpoint.is_secure() {
-                true => Err(EntranceError::Secure(url.clone())),
-                false => Ok(endpoint),
-            }
-        };
-        let endpoints = urls.iter().map(endpoint).collect::<Result<_, _>>()?;
+        let endpoints = urls.iter().map(|url| Endpoint::new(url)).collect::<Result<_, _>>()?;
         let places = apis.iter().map(|api| Place::new(api)).collect::<Result<_, _>>()?;
-        Ok(Self { endpoints, places, api_key, tokens, prefix })
+        Ok(Self { endpoints, places, api_key, tokens, prefix, dial: Dial::default() })
+    }
+
+    /// Whether an address asks for TLS.
+    pub fn is_secure(&self) -> bool {
+        self.endpoints.iter().any(Endpoint::is_secure) || self.places.iter().any(Place::is_secure)
+    }
+
+    /// Connects to every address once.
+    ///
+    /// # Errors
+    /// Names the one where nobody is, or nobody to be believed.
+    pub async fn reach(&self) -> Result<(), EntranceError> {
+        let endpoints = self.endpoints.iter().map(|e| (e.host_and_port(), e.is_secure()));
+        let places = self.places.iter().map(|place| (place.host_and_port(), place.is_secure()));
+        for ((host, port), is_secure) in endpoints.chain(places) {
+            let unreachable = |error| EntranceError::Unreachable(host.to_owned(), port, error);
+            let connecting = timeout(REACHED_WITHIN, self.dial.connect(host, port, is_secure));
+            let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+            connecting.await.map_err(late).and_then(|reached| reached).map_err(unreachable)?;
+        }
+        Ok(())
     }
 
     /// The token of a user.
@@ -120,6 +142,7 @@ impl Crew {
                 reader,
                 channel: entrance.channel(reader % crowd.channels.max(1)),
                 endpoints: entrance.endpoints.clone(),
+                dial: entrance.dial.clone(),
                 token: entrance.token(&format!("reader-{reader}"), clock),
                 leaves_every: (reader % ONE_LEAVES_OF == 0).then_some(LEAVES_EVERY),
             };
@@ -130,6 +153,7 @@ impl Crew {
                 writer,
                 channel: entrance.channel(writer % crowd.channels.max(1)),
                 places: entrance.places.clone(),
+                dial: entrance.dial.clone(),
                 key: entrance.api_key.clone(),
                 every: Duration::from_secs(1) / rate.max(1),
             };

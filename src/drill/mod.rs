@@ -11,6 +11,7 @@ pub mod journal;
 pub mod report;
 pub mod options;
 pub mod secret;
+pub mod dial;
 pub mod api;
 pub mod writer;
 pub mod reader;

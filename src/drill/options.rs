@@ -74,12 +74,18 @@ pub struct WatchArgs {
     /// Watches the cluster at --url and --api, and breaks nothing
     #[arg(long, requires_all = ["url", "api"])]
     pub watch: bool,
-    /// Where clients connect (ws://host:port/connection/websocket); several with commas
+    /// Where clients connect (ws:// or wss://host:port/connection/websocket); several with commas
     #[arg(long, value_name = "URL", value_delimiter = ',', requires = "watch")]
     pub url: Vec<String>,
-    /// Where the server API is (http://host:port/api); several with commas
+    /// Where the server API is (http:// or https://host:port/api); several with commas
     #[arg(long, value_name = "URL", value_delimiter = ',', requires = "watch")]
     pub api: Vec<String>,
+    /// Certificates (PEM) that vouch for the addresses with TLS [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "watch", conflicts_with = "tls_insecure")]
+    pub tls_ca: Option<PathBuf>,
+    /// Takes any certificate
+    #[arg(long, requires = "watch")]
+    pub tls_insecure: bool,
     /// Key of the server API
     #[arg(long, value_name = "KEY", env = "BOBOLINK_DRILL_API_KEY", hide_env_values = true)]
     pub api_key: Option<Hidden>,

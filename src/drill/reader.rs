@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::dial::{Caller, Dial};
 use super::event::{Event, Reader, Start};
 use super::journal::Journal;
 use super::secret::Hidden;
 use super::writer::Payload;
-use crate::client::{Client, Endpoint, Error, Incoming};
+use crate::client::{Endpoint, Error, Incoming};
 use crate::protocol::command::SubscribeRequest;
 use crate::protocol::publication::Publication;
 use crate::protocol::reply::SubscribeResult;
@@ -32,6 +33,7 @@ pub struct ReaderTask {
     pub channel: String,
     /// Where there are several, the next one is taken when a connection ends.
     pub endpoints: Vec<Endpoint>,
+    pub dial: Dial,
     pub token: Hidden,
     /// How often it goes away for a moment, to come back and recover.
     pub leaves_every: Option<Duration>,
@@ -84,13 +86,13 @@ impl Reading {
         }
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
+    async fn connect(&self) -> Result<Caller, Error> {
         let endpoints = &self.task.endpoints;
         let endpoint = endpoints.get(self.endpoint % endpoints.len().max(1));
         let endpoint =
             endpoint.ok_or(Error::Handshake("there is nowhere to connect".to_owned()))?;
         let connecting = async {
-            let mut client = Client::open(endpoint).await?;
+            let mut client = self.task.dial.open(endpoint).await?;
             client.connect(self.task.token.expose()).await?;
             Ok(client)
         };
@@ -98,7 +100,7 @@ impl Reading {
     }
 
     /// Until the connection is over.
-    async fn stay(&mut self, mut client: Client) -> Over {
+    async fn stay(&mut self, mut client: Caller) -> Over {
         let leaving = self.task.leaves_every.map(jittered);
         let leaves = async {
             match leaving {
@@ -138,7 +140,7 @@ impl Reading {
     }
 
     /// Asks for the channel until it gets it; breaks when the connection is over.
-    async fn subscribe(&mut self, client: &mut Client) -> ControlFlow<()> {
+    async fn subscribe(&mut self, client: &mut Caller) -> ControlFlow<()> {
         let reader = self.task.reader;
         loop {
             let (epoch, offset) = self.position.clone().unwrap_or_default();

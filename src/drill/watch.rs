@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::{interval, sleep, timeout};
 
 use super::DrillError;
-use super::crew::{Crew, Entrance, Tokens};
+use super::crew::{Crew, Entrance, EntranceError, Tokens};
+use super::dial::Dial;
 use super::event::{Event, Outcome, Record};
 use super::journal::{Crowd, Journal};
 use super::local::{last_of, unless_stopped};
@@ -34,7 +35,13 @@ pub async fn run(
         (None, None) => Tokens::Same(Hidden::from(String::new())),
     };
     let prefix = watch.channel.clone();
-    let entrance = Entrance::new(&watch.url, &watch.api, watch.api_key.clone(), tokens, prefix)?;
+    let api_key = watch.api_key.clone();
+    let mut entrance = Entrance::new(&watch.url, &watch.api, api_key, tokens, prefix)?;
+    if entrance.is_secure() {
+        let dial = Dial::secure(watch.tls_ca.as_deref(), watch.tls_insecure);
+        entrance.dial = dial.map_err(EntranceError::Dial)?;
+    }
+    entrance.reach().await?;
     let Some(name) = args.drills.first().copied() else { return Err(DrillError::NoMaster) };
     let readers = args.readers.unwrap_or(name.usual_readers());
     let crowd = Crowd { channels: args.channels, writers: args.writers, readers };

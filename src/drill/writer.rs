@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Api, CallError, Place};
+use super::dial::Dial;
 use super::event::{Event, Number, Outcome, Writer};
 use super::journal::Journal;
 use super::secret::Hidden;
@@ -28,6 +29,7 @@ pub struct WriterTask {
     pub channel: String,
     /// Where there are several, the next one is taken when one cannot be reached.
     pub places: Vec<Place>,
+    pub dial: Dial,
     pub key: Option<Hidden>,
     pub every: Duration,
 }
@@ -35,7 +37,8 @@ pub struct WriterTask {
 impl WriterTask {
     /// Publishes until told to stop; the publication that is under way then still gets its answer.
     pub async fn run(self, journal: Arc<Journal>, stop: CancellationToken) {
-        let open = |place: &Place| Api::new(place.clone(), self.key.clone());
+        let open =
+            |place: &Place| Api::new(place.clone(), self.key.clone()).over(self.dial.clone());
         let mut apis: Vec<_> = self.places.iter().map(open).collect();
         let mut at = self.writer as usize % apis.len().max(1);
         let mut ticks = interval(self.every);

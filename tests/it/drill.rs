@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 
-use hyper::Method;
+use bobolink::drill::api::{Api, Place};
+use bobolink::drill::dial::Dial;
 use memchr::memmem;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::support::{SECRET, SOON, Server, eventually, http};
+use crate::support::{SECRET, SOON, Server, eventually};
 
 /// What a drill needs of a gateway that it only watches.
 const WATCHED: &str = "
@@ -123,6 +125,38 @@ async fn a_publication_that_becomes_another_fails_the_drill() {
     assert_eq!(report["passed"], false);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_tls_is_watched_by_who_knows_its_authority_and_by_nobody_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let authority = folder.path().join("ca.pem");
+    std::fs::write(&authority, cert.pem()).expect("a file");
+    let tls = format!(
+        "[http_server.tls]\nenabled = true\ncert_pem = \"\"\"{}\"\"\"\nkey_pem = \"\"\"{}\"\"\"\n",
+        cert.pem(),
+        signing_key.serialize_pem()
+    );
+    let gateway = Server::start(&format!("{WATCHED}{tls}")).await;
+    let at = format!("localhost:{}", gateway.address().port());
+    let (url, api) = (format!("wss://{at}/connection/websocket"), format!("https://{at}/api"));
+    let dial = Dial::secure(Some(&authority), false).expect("a certificate");
+    let known = authority.display().to_string();
+    let output = watch_at(&url, &api, dial, &["--tls-ca", &known]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+    assert_eq!(report(&output)["rounds"][0]["dropped"], 1, "{}", shown(&output));
+
+    let watching = ["node-kill", "--watch", "--url", &url, "--api", &api];
+    for (more, told) in [
+        (&[][..], "cannot reach localhost"),
+        (&["--tls-ca", "no/such/file"], "--tls-ca no/such/file: "),
+    ] {
+        let output = drill(&[&watching, more].concat()).output().await.expect("the program");
+        assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
+        assert!(shown(&output).contains(told), "{}", shown(&output));
+    }
+}
+
 /// Runs drills that have to pass; the first round.
 async fn passes(args: &[&str]) -> Value {
     let output = drill(args).output().await.expect("the program");
@@ -140,23 +174,27 @@ async fn passes(args: &[&str]) -> Value {
 async fn watch(gateway: &Server, address: SocketAddr) -> Output {
     let url = format!("ws://{address}/connection/websocket");
     let api = format!("http://{}/api", gateway.address());
+    watch_at(&url, &api, Dial::default(), &[]).await
+}
+
+async fn watch_at(url: &str, api: &str, dial: Dial, more: &[&str]) -> Output {
     let mut command = drill(
         &[
-            &["node-kill", "--watch", "--url", &url, "--api", &api, "--api-key", "api-key"],
+            &["node-kill", "--watch", "--url", url, "--api", api, "--api-key", "api-key"],
             &["--token-secret", SECRET, "--seconds", "5", "--channels", "2", "--writers", "2"],
             &["--readers", "6", "--json", "-"][..],
+            more,
         ]
         .concat(),
     );
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program");
     until_all_is_well(&mut child).await;
-    let headers = [("x-api-key", "api-key")];
-    let body = "{\"user\":\"reader-1\"}";
+    let place = Place::new(api).expect("an address");
+    let mut caller = Api::new(place, Some("api-key".to_owned().into())).over(dial);
     // It comes and goes with the fault, so that it may have to be tried again.
     eventually("the reader is disconnected", SOON, async || {
-        let answer = http(gateway.address(), Method::POST, "/api/disconnect", &headers, body).await;
-        answer.status == 200
+        caller.call("disconnect", &json!({ "user": "reader-1" })).await.is_ok()
     })
     .await;
     child.wait_with_output().await.expect("it ends")

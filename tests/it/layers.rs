@@ -25,7 +25,7 @@ const SERVICES: &[(&str, &[&str])] =
 const BESIDE: &[(&str, &[&str], &[&str])] = &[
     ("client", &["cli", "drill"], &["protocol"]),
     ("bench", &["cli"], &["protocol", "websocket", "auth"]),
-    ("drill", &["cli"], &["protocol", "client", "auth", "redis"]),
+    ("drill", &["cli"], &["protocol", "client", "auth", "config", "redis"]),
 ];
 
 /// The crate's two roots declare and start everything, so no arrow binds them.
