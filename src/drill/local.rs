@@ -86,6 +86,7 @@ fn has_balancer(args: &DrillArgs) -> bool {
 fn shape(args: &DrillArgs, name: Name) -> Shape {
     Shape {
         has_sentinels: name.has_sentinels(),
+        is_clustered: name == Name::ClusterFailover,
         has_links: name.needs_links(),
         has_balancer: has_balancer(args) && !name.is_mixed(),
         keeps_snapshots: name.keeps_snapshots(),

@@ -132,6 +132,8 @@ pub enum Name {
     RedisOldSnapshot,
     /// As redis-old-snapshot, with one Redis and no Sentinel
     LoneRedisOldSnapshot,
+    /// In a Redis Cluster a master is replaced on purpose, then its successor is killed
+    ClusterFailover,
     /// A gateway is killed under 500 clients
     NodeKill,
     /// HAProxy reloads its configuration
@@ -194,7 +196,7 @@ impl Name {
 
     /// Whether there are sentinels in it.
     pub fn has_sentinels(self) -> bool {
-        !matches!(self, Self::LoneRedisEmpty | Self::LoneRedisOldSnapshot)
+        !matches!(self, Self::LoneRedisEmpty | Self::LoneRedisOldSnapshot | Self::ClusterFailover)
     }
 
     /// Whether Redis keeps snapshots in it, in the place of everything.

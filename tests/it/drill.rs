@@ -51,6 +51,12 @@ async fn clients_of_a_killed_gateway_recover_on_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_a_redis_cluster_a_replaced_master_concerns_its_own_readers_alone() {
+    let round = passes(&[&["cluster-failover"], FEW].concat()).await;
+    assert!(round["told"].as_u64() > Some(0), "{round}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_cluster_takes_all_its_processes_along() {
     let mut command = drill(&["cluster"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the program");

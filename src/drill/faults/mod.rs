@@ -4,6 +4,7 @@
 //! waits for what is to follow and looks at what the log of messages does not show, a line in
 //! [`play`], a row in docs/drills.md.
 
+mod cluster;
 mod edge;
 mod failovers;
 mod mixed;
@@ -32,6 +33,7 @@ pub async fn play(name: Name, stage: &mut Stage) -> Result<(), DrillError> {
         Name::RedisOldSnapshot | Name::LoneRedisOldSnapshot => {
             outages::redis_old_snapshot(stage).await
         }
+        Name::ClusterFailover => cluster::cluster_failover(stage).await,
         Name::NodeKill => edge::node_kill(stage).await,
         Name::Mixed => mixed::mixed(stage).await,
         Name::MixedFailover => mixed::mixed_failover(stage).await,

@@ -4,6 +4,7 @@
 //! [`plan`] says which processes there are and how each is started, [`files`] what they are started
 //! from, [`process`] holds one of them.
 
+pub mod cluster;
 pub mod files;
 pub mod foreign;
 pub mod plan;
@@ -41,6 +42,8 @@ const SECRET_LETTERS: usize = 24;
 pub struct Shape {
     /// Three Redis and three sentinels, or one Redis alone.
     pub has_sentinels: bool,
+    /// In the place of both a Redis Cluster.
+    pub is_clustered: bool,
     /// Everybody reaches Redis through wires that can be cut.
     pub has_links: bool,
     /// Whether HAProxy stands before the gateways.
@@ -163,6 +166,9 @@ impl Topology {
             let password = Some(plan.secrets.redis.clone());
             let redis = Redis { address: *address, password };
             self.redis.push(RedisNode { process, redis, link, announced: *announced });
+        }
+        if plan.addresses.is_clustered() {
+            return self.join_cluster().await;
         }
         // Replicas first: what a sentinel does not see at its first look it sees only 10 s later.
         let replicas = self.redis.len() - 1;
@@ -365,7 +371,11 @@ async fn servers_up(stats: &mut Api) -> Result<usize, CallError> {
 fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
     let several =
         |count: usize| (0..count).map(|_| free_address()).collect::<Result<Vec<_>, ProcessError>>();
-    let redis = several(if shape.has_sentinels { 3 } else { 1 })?;
+    let redis = several(match (shape.is_clustered, shape.has_sentinels) {
+        (true, _) => cluster::NODES,
+        (false, true) => 3,
+        (false, false) => 1,
+    })?;
     let announced = if shape.has_links { several(redis.len())? } else { redis.clone() };
     let sentinels = several(if shape.has_sentinels { 3 } else { 0 })?;
     let mut gateways = Vec::new();
@@ -385,8 +395,11 @@ fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
     if shape.keeps_snapshots {
         option(&["--appendonly", "no"]);
     }
+    if shape.is_clustered {
+        option(cluster::OPTIONS);
+    }
     if !shape.has_sentinels {
-        // Alone there is no replica to wait for.
+        // Alone there is no replica to wait for, and in a cluster not always.
         option(&["--min-replicas-to-write", "0"]);
     }
     let secret = || Hidden::from(random_letters(SECRET_LETTERS).to_string());

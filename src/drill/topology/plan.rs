@@ -22,7 +22,7 @@ pub struct Addresses {
     pub redis: Vec<SocketAddr>,
     /// Under which each Redis is known to others: the same, or that of the link in front of it.
     pub announced: Vec<SocketAddr>,
-    /// None where there is one Redis alone.
+    /// None where there is one Redis alone; or several, which are a cluster then.
     pub sentinels: Vec<SocketAddr>,
     pub gateways: Vec<GatewayAddresses>,
     pub balancer: Option<BalancerAddresses>,
@@ -66,6 +66,13 @@ pub struct Plan {
     pub redis_options: Vec<String>,
 }
 
+impl Addresses {
+    /// Whether Redis is a cluster.
+    pub fn is_clustered(&self) -> bool {
+        self.sentinels.is_empty() && self.redis.len() > 1
+    }
+}
+
 impl Plan {
     /// All processes in the order in which they start.
     pub fn recipes(&self) -> Vec<Recipe> {
@@ -78,7 +85,8 @@ impl Plan {
 
     /// A Redis; the first begins as the master.
     pub fn redis(&self, at: usize) -> Recipe {
-        let role = if at == 0 { "master" } else { "replica" };
+        let is_replica = at > 0 && !self.addresses.is_clustered();
+        let role = if is_replica { "replica" } else { "master" };
         let mut args = vec![role.to_owned()];
         args.extend(self.redis_options.iter().cloned());
         let (listens, announced) = (self.addresses.redis[at], self.addresses.announced[at]);
@@ -88,7 +96,7 @@ impl Plan {
             ("ANNOUNCE_HOST", announced.ip().to_string()),
             ("ANNOUNCE_PORT", announced.port().to_string()),
         ];
-        if at > 0 {
+        if is_replica {
             environment.extend(self.first_master());
         }
         environment.push(("REDIS_PASSWORD", self.secrets.redis.expose().to_owned()));
@@ -159,10 +167,14 @@ impl Plan {
     }
 
     fn engine(&self) -> (&'static str, String) {
-        let sentinels: Vec<_> = self.addresses.sentinels.iter().map(ToString::to_string).collect();
-        match sentinels.is_empty() {
-            false => ("BOBOLINK_ENGINE_REDIS_SENTINEL_ADDRESS", sentinels.join(",")),
-            true => ("BOBOLINK_ENGINE_REDIS_ADDRESS", self.addresses.announced[0].to_string()),
+        let Addresses { sentinels, announced, .. } = &self.addresses;
+        let list = |places: &[SocketAddr]| {
+            places.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        };
+        match (sentinels.is_empty(), self.addresses.is_clustered()) {
+            (false, _) => ("BOBOLINK_ENGINE_REDIS_SENTINEL_ADDRESS", list(sentinels)),
+            (true, true) => ("BOBOLINK_ENGINE_REDIS_CLUSTER_ADDRESS", list(announced)),
+            (true, false) => ("BOBOLINK_ENGINE_REDIS_ADDRESS", list(announced)),
         }
     }
 
