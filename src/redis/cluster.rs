@@ -127,6 +127,8 @@ struct Member {
     /// It was tried once at least.
     is_tried: bool,
     proof: Proof,
+    /// The number of the home that it was last, or 0.
+    was_home: u64,
     _stop: DropGuard,
 }
 
@@ -288,7 +290,7 @@ impl Supervisor {
         let place = master.place.clone();
         let _stop = token.drop_guard();
         let (up, since, is_tried, proof) = (None, 0, false, Proof::Pending);
-        let member = Member { number, master, up, since, is_tried, proof, _stop };
+        let member = Member { number, master, up, since, is_tried, proof, was_home: 0, _stop };
         self.members.insert(place, member);
     }
 

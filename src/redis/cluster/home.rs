@@ -36,11 +36,14 @@ impl Supervisor {
         if is_first && self.members.values().any(|member| !member.is_tried) {
             return;
         }
-        // Not where the last one was, if there is another: there may be a reason.
+        // Not where the last one was, if there is another: there may be a reason. And not to and fro
+        // between two, where a third is well.
         let is_last = |place: &Place| self.last_home.as_ref().is_some_and(|last| last.0 == *place);
-        let ups = self.members.values().filter_map(|member| member.up.as_ref());
-        let rank = |up: &&Arc<Attachment>| (is_last(&up.place), self.hasher.hash_one(&up.place));
-        let Some(chosen) = ups.min_by_key(rank) else { return };
+        let ups = self.members.values().filter_map(|member| Some((member, member.up.as_ref()?)));
+        let rank = |(member, up): &(&Member, &Arc<Attachment>)| {
+            (is_last(&up.place), member.was_home, self.hasher.hash_one(&up.place))
+        };
+        let Some((_, chosen)) = ups.min_by_key(rank) else { return };
         let (place, identity) = (chosen.place.clone(), chosen.link.identity().clone());
         let shard = Arc::clone(&self.shard);
         if !is_first {
@@ -48,6 +51,9 @@ impl Supervisor {
         }
         self.members.values_mut().for_each(|member| member.proof = Proof::Pending);
         self.numbers += 1;
+        if let Some(member) = self.members.get_mut(&place) {
+            member.was_home = self.numbers;
+        }
         let (number, token) = (self.numbers, self.stop.child_token());
         let previous = self.last_home.take().map(|(_, task)| task);
         let (at, keys, events, stop) =

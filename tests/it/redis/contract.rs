@@ -179,7 +179,9 @@ impl Backend {
         let reserved = self.hub.subscribe(&channel, &connection, delivery);
         let (offset, epoch) = self.top(&channel).await;
         let position = Position { offset, epoch: epoch.as_str().into() };
-        self.hub.go_live(&reserved, Start { position, holds_base: false }, None, 0);
+        // A position that nothing has confirmed yet would be in doubt from the start.
+        let now_ms = Clock::real().unix_millis();
+        self.hub.go_live(&reserved, Start { position, holds_base: false }, None, now_ms);
         Subscriber { connection }
     }
 }
