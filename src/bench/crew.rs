@@ -8,9 +8,10 @@ use hdrhistogram::Histogram;
 use super::engine::{Engine, Leaving};
 use super::event::{Event, Peer};
 use super::http::Requests;
-use super::meter::{Meter, MeterError, Usage};
+use super::meter::{Meter, MeterError, Usage, Watched};
 use super::options::Shared;
 use super::progress::Progress;
+use super::redis;
 use super::report::{Failures, Row, histogram, record};
 use super::scan::Scanner;
 use super::target::{Target, TargetError};
@@ -37,6 +38,7 @@ pub struct Crew {
     pub rows: Vec<Row>,
     pub progress: Progress,
     shared: Shared,
+    watched: Watched,
     api: Target,
     clock: Clock,
     ticker: Ticker,
@@ -78,6 +80,11 @@ impl Crew {
     pub fn new(shared: &Shared, clock: Clock) -> Result<Self, Halt> {
         let target = Target::new(&shared.url)?;
         let api = shared.api_url.as_deref().map_or_else(|| Ok(target.api()), Target::http)?;
+        let watched = Watched {
+            pid: shared.pid,
+            beside: shared.beside.clone(),
+            redis: shared.redis.as_deref().map(redis::find).transpose()?,
+        };
         let engine = Engine::new(target, shared.codec.codec(), clock.clone())?;
         Ok(Self {
             ticker: engine.ticker().clone(),
@@ -86,6 +93,7 @@ impl Crew {
             rows: Vec::new(),
             progress: Progress::new(),
             shared: shared.clone(),
+            watched,
             api,
             clock,
             members: Vec::new(),
@@ -226,9 +234,9 @@ impl Crew {
     /// Starts to measure a row.
     ///
     /// # Errors
-    /// If the server's process is not there.
+    /// If the server's process, or another of the run, is not there.
     pub fn meter(&self) -> Result<Meter, Halt> {
-        Ok(Meter::start(self.shared.pid, &self.ticker)?)
+        Ok(Meter::start(&self.watched, &self.ticker)?)
     }
 
     pub fn shared(&self) -> &Shared {

@@ -150,6 +150,11 @@ impl Outcome {
             metrics.set("user_us_per_delivery", server.user_s * 1e6 / deliveries);
             metrics.set("system_us_per_delivery", server.system_s * 1e6 / deliveries);
         }
+        if let Some(redis) = self.usage.redis {
+            let publications = self.published as f64;
+            metrics.set("redis_cpu_us_per_publication", redis.cpu_s() * 1e6 / publications);
+            metrics.set("redis_commands_per_publication", redis.commands as f64 / publications);
+        }
         row.latency = Latency::of(&self.latency);
         row
     }

@@ -1,12 +1,14 @@
 //! What the server and the generator used between two moments, and whether a row may count.
 
 use std::io;
+use std::net::SocketAddr;
 
 use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use super::procfs::{CpuTimes, ProcessUse, own_wait_s, pss_bytes};
+use super::redis::RedisUse;
 use super::report::Row;
 use super::ticker::{Ticker, seconds};
 
@@ -25,24 +27,39 @@ pub struct ServerUse {
     pub threads: u64,
 }
 
-/// The process that was named cannot be measured.
+/// What was named cannot be measured.
 #[derive(Debug, thiserror::Error)]
-#[error("--pid {pid}: the process cannot be read: {source}")]
-pub struct MeterError {
-    pid: u32,
-    source: io::Error,
+pub enum MeterError {
+    #[error("--pid {0}: the process cannot be read: {1}")]
+    Server(u32, io::Error),
+    #[error("--beside {0}: the process cannot be read: {1}")]
+    Beside(u32, io::Error),
+    #[error("--redis {0}: {1}")]
+    Redis(SocketAddr, io::Error),
+}
+
+/// Whom a meter reads, beside the generator.
+#[derive(Clone, Debug, Default)]
+pub struct Watched {
+    /// The server.
+    pub pid: Option<u32>,
+    /// Other processes of the run.
+    pub beside: Vec<u32>,
+    pub redis: Option<SocketAddr>,
 }
 
 /// The readings at the start of a row.
 #[derive(Clone, Debug)]
 pub struct Meter {
-    pid: Option<u32>,
+    watched: Watched,
     ticker: Ticker,
     started_ns: u64,
     machine: CpuTimes,
     own_cpu_s: f64,
     own_wait_s: f64,
     server: Option<ProcessUse>,
+    beside_ticks: u64,
+    redis: Option<RedisUse>,
 }
 
 /// The readings at the end of a row.
@@ -54,22 +71,27 @@ pub struct Usage {
     pub steal: f64,
     pub other_cpu: Option<f64>,
     pub server: Option<ServerUse>,
+    pub redis: Option<RedisUse>,
 }
 
 impl Meter {
-    /// Starts to measure; with a process id the server too.
+    /// Starts to measure the generator, and those who are watched.
     ///
     /// # Errors
-    /// If there is no such process.
-    pub fn start(pid: Option<u32>, ticker: &Ticker) -> Result<Self, MeterError> {
+    /// If there is no such process or Redis.
+    pub fn start(watched: &Watched, ticker: &Ticker) -> Result<Self, MeterError> {
+        // First, since Redis takes a moment to answer.
+        let redis = watched.redis.map(redis_use).transpose()?;
         Ok(Self {
-            pid,
             ticker: ticker.clone(),
             started_ns: ticker.now_ns(),
             machine: CpuTimes::read(),
             own_cpu_s: own_cpu_s(),
             own_wait_s: own_wait_s(),
-            server: pid.map(process_use).transpose()?,
+            server: watched.pid.map(process_use).transpose()?,
+            beside_ticks: watched.beside_ticks()?,
+            redis,
+            watched: watched.clone(),
         })
     }
 
@@ -86,7 +108,8 @@ impl Meter {
     /// # Errors
     /// If the server's process is gone.
     pub fn stop(&self) -> Result<Usage, MeterError> {
-        let server = self.pid.map(process_use).transpose()?;
+        let server = self.watched.pid.map(process_use).transpose()?;
+        let beside_ticks = self.watched.beside_ticks()?.saturating_sub(self.beside_ticks);
         let (machine, own_cpu_s) = (CpuTimes::read(), own_cpu_s() - self.own_cpu_s);
         let elapsed_s = seconds(self.ticker.now_ns() - self.started_ns).max(f64::EPSILON);
         let ticks = clock_ticks_per_second() as f64;
@@ -103,17 +126,21 @@ impl Meter {
         let total_s = (machine.total.saturating_sub(self.machine.total) as f64 / ticks).max(0.01);
         let steal_s = machine.steal.saturating_sub(self.machine.steal) as f64 / ticks;
         let idle_s = machine.idle.saturating_sub(self.machine.idle) as f64 / ticks;
+        let own_wait_s = own_wait_s() - self.own_wait_s;
         let other_cpu = server.map(|server| {
-            let known_s = idle_s + steal_s + own_cpu_s + server.user_s + server.system_s;
+            let beside_s = beside_ticks as f64 / ticks;
+            let known_s = idle_s + steal_s + own_cpu_s + server.cpu_s() + beside_s;
             ((total_s - known_s) / total_s).max(0.0)
         });
+        let redis = self.watched.redis.map(redis_use).transpose()?;
         Ok(Usage {
             seconds: elapsed_s,
             generator_cpu: own_cpu_s / elapsed_s,
-            generator_wait: (own_wait_s() - self.own_wait_s) / elapsed_s,
+            generator_wait: own_wait_s / elapsed_s,
             steal: steal_s / total_s,
             other_cpu,
             server,
+            redis: redis.zip(self.redis).map(|(after, before)| after.since(&before)),
         })
     }
 
@@ -122,10 +149,21 @@ impl Meter {
     /// # Errors
     /// If the server's process is gone.
     pub fn weighed(&self, mut usage: Usage) -> Result<Usage, MeterError> {
-        if let (Some(pid), Some(server)) = (self.pid, &mut usage.server) {
-            server.pss_bytes = pss_bytes(pid).map_err(|source| MeterError { pid, source })?;
+        if let (Some(pid), Some(server)) = (self.watched.pid, &mut usage.server) {
+            server.pss_bytes = pss_bytes(pid).map_err(|error| MeterError::Server(pid, error))?;
         }
         Ok(usage)
+    }
+}
+
+impl Watched {
+    /// Ticks that the processes beside the server have used so far.
+    fn beside_ticks(&self) -> Result<u64, MeterError> {
+        let ticks = |pid: &u32| match ProcessUse::read(*pid) {
+            Ok(used) => Ok(used.user + used.system),
+            Err(error) => Err(MeterError::Beside(*pid, error)),
+        };
+        self.beside.iter().map(ticks).sum()
     }
 }
 
@@ -158,13 +196,18 @@ impl Usage {
             steal: self.steal,
             other_cpu: self.other_cpu,
             server: self.server,
+            redis: self.redis,
             ..Row::default()
         }
     }
 }
 
 fn process_use(pid: u32) -> Result<ProcessUse, MeterError> {
-    ProcessUse::read(pid).map_err(|source| MeterError { pid, source })
+    ProcessUse::read(pid).map_err(|error| MeterError::Server(pid, error))
+}
+
+fn redis_use(address: SocketAddr) -> Result<RedisUse, MeterError> {
+    RedisUse::read(address).map_err(|error| MeterError::Redis(address, error))
 }
 
 fn own_cpu_s() -> f64 {
@@ -190,9 +233,23 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         let ticker = Ticker::new(Clock::real());
-        Meter::start(Some(u32::MAX), &ticker).unwrap_err();
-        let usage = Meter::start(Some(std::process::id()), &ticker).unwrap().finish().unwrap();
+        let of = |pid| Watched { pid, ..Watched::default() };
+        Meter::start(&of(Some(u32::MAX)), &ticker).unwrap_err();
+        let here = of(Some(std::process::id()));
+        let usage = Meter::start(&here, &ticker).unwrap().finish().unwrap();
         assert!(usage.server.is_some_and(|server| server.rss_bytes > 0 && server.pss_bytes > 0));
-        assert!(Meter::start(None, &ticker).unwrap().finish().unwrap().server.is_none());
+        assert!(Meter::start(&of(None), &ticker).unwrap().finish().unwrap().server.is_none());
+    }
+
+    #[test]
+    fn what_belongs_to_the_run_is_named_when_it_cannot_be_read() {
+        let ticker = Ticker::new(Clock::real());
+        let beside = Watched { beside: vec![u32::MAX], ..Watched::default() };
+        let error = Meter::start(&beside, &ticker).unwrap_err().to_string();
+        assert!(error.contains("--beside 4294967295"), "{error}");
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let redis = Watched { redis: Some(address), ..Watched::default() };
+        let error = Meter::start(&redis, &ticker).unwrap_err().to_string();
+        assert!(error.contains("--redis 127.0.0.1:1"), "{error}");
     }
 }

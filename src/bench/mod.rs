@@ -31,6 +31,7 @@ pub mod target;
 pub mod machine;
 pub mod meter;
 pub mod procfs;
+pub mod redis;
 pub mod ticker;
 mod progress;
 

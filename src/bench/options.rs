@@ -109,6 +109,13 @@ pub struct Shared {
     /// Process of the server, if it runs here: its CPU and memory are then measured too
     #[arg(long, global = true)]
     pub pid: Option<u32>,
+    /// Redis that the server uses: what it spends, and how many commands it runs, is then measured too
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub redis: Option<String>,
+    /// Another process of the run, such as Redis or a second node: what it uses does not count as that
+    /// of others; may be given several times
+    #[arg(long, global = true, value_name = "PID")]
+    pub beside: Vec<u32>,
     /// Seconds that count
     #[arg(long, global = true, default_value = "20", value_parser = positive)]
     pub seconds: f64,

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::meter::ServerUse;
 use super::procfs::Machine;
+use super::redis::RedisUse;
 
 /// Version of the file's form; raised when a name changes its meaning.
 pub const FORMAT: u32 = 1;
@@ -49,9 +50,10 @@ pub struct Row {
     pub generator_wait: f64,
     /// Share of the machine's time that its host gave to others.
     pub steal: f64,
-    /// Share of the machine's time that neither the server nor the generator used; only with `--pid`.
+    /// Share of the machine's time that nobody of the run used; only with `--pid`.
     pub other_cpu: Option<f64>,
     pub server: Option<ServerUse>,
+    pub redis: Option<RedisUse>,
     pub metrics: Metrics,
     pub latency: Option<Latency>,
 }

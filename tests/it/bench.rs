@@ -1,6 +1,8 @@
 //! `bobolink bench` against the running gateway: what it finds when all is well, and that it does
 //! not miss what is not.
 
+mod redis;
+
 use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 

@@ -37,6 +37,11 @@ pub fn run(crew: &mut Crew, args: &IdleArgs) -> Result<(), Halt> {
         let seconds = usage.seconds * count as f64;
         row.metrics.set("idle_cpu_us_per_connection_s", server.cpu_s() * 1e6 / seconds);
     }
+    if let Some(redis) = usage.redis {
+        row.metrics.set("idle_redis_commands_per_s", redis.commands as f64 / usage.seconds);
+        row.metrics.set("idle_redis_scripts_per_s", redis.scripts as f64 / usage.seconds);
+        row.metrics.set("idle_redis_cpu", redis.cpu_s() / usage.seconds);
+    }
     memory.set(&mut row, "bytes_per_connection");
     all.extend(&row.metrics);
     crew.rows.push(row);

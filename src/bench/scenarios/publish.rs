@@ -298,6 +298,11 @@ impl<'a> Publishing<'a> {
             row.metrics.set("user_us_per_publication", server.user_s * 1e6 / publications);
             row.metrics.set("system_us_per_publication", server.system_s * 1e6 / publications);
         }
+        if let Some(redis) = usage.redis {
+            row.metrics.set("redis_cpu_us_per_publication", redis.cpu_s() * 1e6 / publications);
+            let commands = redis.commands as f64;
+            row.metrics.set("redis_commands_per_publication", commands / publications);
+        }
         row
     }
 }

@@ -231,6 +231,11 @@ fn come_back(
     if let Some(server) = usage.server {
         row.metrics.set("cpu_us_per_client", server.cpu_s() * 1e6 / count as f64);
     }
+    if let Some(redis) = usage.redis {
+        row.metrics.count("redis_commands", redis.commands);
+        row.metrics.count("redis_scripts", redis.scripts);
+        row.metrics.set("redis_cpu_us_per_client", redis.cpu_s() * 1e6 / count as f64);
+    }
     row.latency = Latency::of(&gathered.times);
     Ok(row)
 }
