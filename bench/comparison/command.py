@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from comparison import machine, report, results, rounds, servers
+from comparison.process import CannotRun
 from comparison.results import BadResult
 from comparison.rounds import Bench, OtherProgram
 from comparison.scenarios import CODECS, SCENARIOS, Scenario, scenario
-from comparison.servers import CannotRun, Program
+from comparison.servers import Program
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list() -> int:
     for one in SCENARIOS:
-        print(f"{one.name:14} {one.title}")
+        print(f"{one.name:17} {one.title}")
     return 0
 
 

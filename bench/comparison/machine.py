@@ -5,10 +5,37 @@ from __future__ import annotations
 import os
 import platform
 import resource
+from dataclasses import dataclass
 from pathlib import Path
 
 # Files that a process of ours needs beyond its sockets.
 SPARE_FILES = 200
+# As in the generator: what makes a row void.
+MOST_STEAL = 0.02
+
+
+@dataclass(frozen=True)
+class Times:
+    """Ticks of all processors since the machine started."""
+
+    total: int
+    stolen: int
+
+    @classmethod
+    def read(cls) -> Times:
+        """As of now."""
+        return cls.told_in(Path("/proc/stat").read_text())
+
+    @classmethod
+    def told_in(cls, stat: str) -> Times:
+        """What stands in /proc/stat."""
+        ticks = [int(text) for text in stat.splitlines()[0].split()[1:9]]
+        return cls(sum(ticks), ticks[7])
+
+    def void_until(self, later: Times) -> str | None:
+        """Why what was measured meanwhile counts for nothing, if so."""
+        stolen = (later.stolen - self.stolen) / max(later.total - self.total, 1)
+        return f"the host took {stolen:.1%} of the machine" if stolen > MOST_STEAL else None
 
 
 def describe() -> dict[str, object]:

@@ -87,7 +87,8 @@ def verdict(series: Series, measure: Measure) -> str:
     elif tuned and not _holds(tuned.median, 1.0, measure):
         said = "not met (tuned)"
     else:
-        said = "aim met" if _holds(ratio.median, target.aim, measure) else "met"
+        is_aim = target.aim is not None and _holds(ratio.median, target.aim, measure)
+        said = "aim met" if is_aim else "met"
     few = ratio.rounds < FULL_ROUNDS
     return f"{said}, {_counted(ratio.rounds, 'round')} only" if few else said
 
@@ -141,6 +142,7 @@ def _circumstances(documents: list[Json]) -> list[str]:
         return ["Nothing was run."]
     machines = _distinct(_machine(one["machine"]) for one in documents)
     programs = _distinct(_program(one) for each in documents for one in each["servers"].values())
+    stores = _distinct(one["redis"] for one in documents if one.get("redis"))
     days = sorted({one["started"][:10] for one in documents})
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     quick = ["- A quick look: short runs, one round."] if any(d["quick"] for d in documents) else []
@@ -150,6 +152,7 @@ def _circumstances(documents: list[Json]) -> list[str]:
         f"- Date: {span}",
         *(f"- Machine: {one}" for one in machines),
         *(f"- Server: {one}" for one in programs),
+        *(f"- Redis: {one}" for one in stores),
         *quick,
         *missing,
     ]
@@ -209,7 +212,8 @@ def _targets(measure: Measure) -> list[str]:
     if measure.target is None:
         return ["", ""]
     sign = "≥" if measure.more_is_better else "≤"
-    return [f"{sign} {bound:g}" for bound in (measure.target.must, measure.target.aim)]
+    bounds = (measure.target.must, measure.target.aim)
+    return ["" if bound is None else f"{sign} {bound:g}" for bound in bounds]
 
 
 def _section(series: Series) -> list[str]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from comparison import machine, results, servers
+from comparison import fence, machine, redis, results, stack
+from comparison.process import CannotRun
 from comparison.results import Json
-from comparison.scenarios import OURS, OURS_DELAY, PEER, PEER_TUNED, Scenario
-from comparison.servers import CannotRun, Program, Running
+from comparison.scenarios import FENCE, OURS, OURS_DELAY, PEER, PEER_TUNED, Scenario
+from comparison.servers import Program
+from comparison.stack import Stack
 
 # A run that is void, because the machine was busy, gets so many chances.
 ATTEMPTS = 3
@@ -109,27 +111,25 @@ def run_round(bench: Bench, scenario: Scenario, codec: str, round_: int) -> Json
         "started": started,
         "machine": machine.describe(),
         "servers": {column: one.describe() for column, one in known.items() if one},
+        "redis": redis.version() if scenario.redis else None,
         "floor": floor,
         "runs": runs,
     }
 
 
 def generator_arguments(
-    bench: Bench, scenario: Scenario, codec: str, server: Running, output: Path
+    bench: Bench, scenario: Scenario, codec: str, at_work: Stack, output: Path
 ) -> list[str]:
     """The command line of the generator."""
-    access = server.access
     arguments = [
         *(str(bench.generator), "bench", scenario.generator),
-        *("--url", f"ws://127.0.0.1:{access.port}/connection/websocket"),
+        *at_work.flags(),
         *("--codec", codec),
-        *("--api-key", access.api_key),
-        *("--pid", str(server.pid)),
         *("--cpu", str(bench.cpus[1])),
         *("--json", str(output)),
     ]
     if scenario.tokens:
-        arguments += ["--token-secret", access.token_key]
+        arguments += ["--token-secret", at_work.server.access.token_key]
     options = {**scenario.options, **(scenario.quick if bench.quick else {})}
     for name, setting in options.items():
         arguments += [f"--{name}", setting] if setting else [f"--{name}"]
@@ -143,9 +143,12 @@ def _run_column(bench: Bench, scenario: Scenario, codec: str, column: str) -> Js
     run: Json = {}
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            run = _run_once(bench, program, scenario, codec, column)
+            if scenario.generator == FENCE:
+                run = _run_scripts(bench)
+            else:
+                run = _run_once(bench, program, scenario, codec, column)
         except CannotRun as error:
-            return {"not_run": f"{program.label} {error}"}
+            return {"not_run": f"{program.label}: {error}"}
         run["attempts"] = attempt
         trouble = results.troubles(run, scenario, bench.others_limit)
         # A failure is a result, not bad luck.
@@ -153,6 +156,12 @@ def _run_column(bench: Bench, scenario: Scenario, codec: str, column: str) -> Js
             break
         bench.say(f"  {column}, attempt {attempt} of {ATTEMPTS}: {'; '.join(trouble)}")
     return run
+
+
+def _run_scripts(bench: Bench) -> Json:
+    with tempfile.TemporaryDirectory(prefix="compare-") as name:
+        with redis.running(bench.cpus[0], Path(name)) as store:
+            return {"exit": 0, "document": fence.measure(store.port)}
 
 
 def _run_once(
@@ -164,8 +173,8 @@ def _run_once(
     with tempfile.TemporaryDirectory(prefix="compare-") as name:
         folder = Path(name)
         output = folder / "result.json"
-        with servers.running(program, scenario, column, bench.cpus[0], folder) as server:
-            arguments = generator_arguments(bench, scenario, codec, server, output)
+        with stack.running(program, scenario, column, bench.cpus, folder) as at_work:
+            arguments = generator_arguments(bench, scenario, codec, at_work, output)
             try:
                 ended = subprocess.run(
                     arguments,

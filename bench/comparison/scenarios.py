@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 CODECS = ("json", "protobuf")
 
+# In the place of a load of `bobolink bench`: scripts are run, and no server is.
+FENCE = "fence"
+
 # The columns of a comparison, and of which server each is a configuration.
 OURS = "ours"
 OURS_DELAY = "ours-write-delay"
@@ -15,10 +18,10 @@ PEER_TUNED = "peer-tuned"
 
 @dataclass(frozen=True)
 class Target:
-    """What a ratio has to be: `must` to pass, `aim` to be content."""
+    """What a ratio has to be: `must` to pass, `aim` to be content if that is more."""
 
     must: float
-    aim: float
+    aim: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Scenario:
     seconds: float
     # Sockets that the server holds at the same time.
     sockets: int
+    # The server has a Redis.
+    redis: bool = False
+    # Publications go to a second node; the one that is measured gets them from Redis.
+    two_nodes: bool = False
+    # Settings of the section `client`.
+    client: dict[str, object] = field(default_factory=dict)
     # Options of the channels, beyond that everybody may use them.
     channels: dict[str, object] = field(default_factory=dict)
     # Clients sign in with a JWT each.
@@ -62,6 +71,8 @@ class Scenario:
     @property
     def columns(self) -> tuple[str, ...]:
         """The configurations that it is run with, in the order of the first round."""
+        if self.generator == FENCE:
+            return (OURS,)
         delay = (OURS_DELAY,) if self.delay_matters else ()
         return (OURS, PEER, PEER_TUNED, *delay)
 
@@ -116,6 +127,27 @@ def _api(method: str) -> Scenario:
 
 
 _SHORT = {"seconds": "8", "warmup": "2"}
+
+# Of channels with history.
+HISTORY: dict[str, object] = {"history_size": 100, "history_ttl": "300s"}
+# How often presence is renewed, so that a run sees it several times.
+PRESENCE_INTERVAL_S = 10
+
+
+def _through_redis(in_flight: int, measures: tuple[Measure, ...]) -> Scenario:
+    return Scenario(
+        name="redis-publish" if in_flight < 100 else f"redis-publish-{in_flight}",
+        title=f"Redis: HTTP API, method publish, with history, {in_flight} in flight",
+        generator="publish",
+        options={"method": "publish", "connections": str(in_flight), "rate": "max"},
+        quick={"seconds": "8", "warmup": "2"},
+        measures=measures,
+        seconds=30,
+        sockets=in_flight,
+        redis=True,
+        channels=HISTORY,
+        codecs=("json",),
+    )
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -294,5 +326,124 @@ SCENARIOS: tuple[Scenario, ...] = (
         ),
         seconds=70,
         sockets=1_000,
+    ),
+    _through_redis(
+        16,
+        (
+            Measure("latency.p50_us", "p50 of the answer", "µs", Target(0.5, 0.15)),
+            Measure("latency.p99_us", "p99 of the answer", "µs"),
+            Measure("publications_per_s", "publications", "/s", more_is_better=True),
+            Measure("cpu_us_per_publication", "CPU per publication", "µs"),
+            Measure("redis_cpu_us_per_publication", "CPU of Redis per publication", "µs"),
+        ),
+    ),
+    _through_redis(
+        512,
+        (
+            Measure("cpu_us_per_publication", "CPU per publication", "µs", Target(1.0)),
+            Measure(
+                "redis_cpu_us_per_publication", "CPU of Redis per publication", "µs", Target(1.05)
+            ),
+            Measure("redis_commands_per_publication", "commands of Redis per publication", ""),
+            Measure("publications_per_s", "publications", "/s", more_is_better=True),
+            Measure("latency.p99_us", "p99 of the answer", "µs"),
+        ),
+    ),
+    Scenario(
+        name="redis-relay",
+        title=(
+            "Redis: 5,000 messages/s published at another node, to 1,000 channels of a subscriber"
+            " each"
+        ),
+        generator="fanout",
+        options={"channels": "1000", "subscribers": "1", "publishers": "32", "rate": "5000"},
+        quick=_SHORT,
+        # Each message has one delivery, so this is what relaying one takes, its delivery included.
+        measures=(
+            Measure("cpu_us_per_delivery", "CPU per relayed message", "µs", Target(0.5, 0.25)),
+            Measure("user_us_per_delivery", "user part", "µs"),
+            Measure("system_us_per_delivery", "system part", "µs"),
+            Measure("messages_per_frame", "messages per frame", ""),
+            Measure("latency.p50_us", "p50", "µs"),
+            Measure("latency.p99_us", "p99", "µs"),
+        ),
+        seconds=40,
+        sockets=1_000,
+        redis=True,
+        two_nodes=True,
+    ),
+    Scenario(
+        name="redis-presence",
+        title=(
+            "Redis: 10,000 idle connections in 4 of 40 channels each, presence renewed every"
+            f" {PRESENCE_INTERVAL_S} s"
+        ),
+        generator="idle",
+        # Each entry is renewed three times.
+        options={
+            "connections": "10000",
+            "subscriptions": "4",
+            "channels": "40",
+            "seconds": str(3 * PRESENCE_INTERVAL_S),
+            "settle": "0",
+        },
+        quick={"seconds": str(PRESENCE_INTERVAL_S)},
+        measures=(
+            Measure("idle_redis_commands_per_s", "commands of Redis", "/s", Target(0.2)),
+            Measure("idle_redis_scripts_per_s", "scripts among them", "/s"),
+            Measure("idle_redis_cpu", "CPU of Redis", "s/s"),
+            Measure(
+                "idle_cpu_us_per_connection_s", "CPU per connection and second of a node", "µs"
+            ),
+        ),
+        seconds=65,
+        sockets=10_000,
+        redis=True,
+        client={"presence_update_interval": f"{PRESENCE_INTERVAL_S}s"},
+        channels={"presence": True},
+        codecs=("json",),
+    ),
+    Scenario(
+        name="redis-storm",
+        title=(
+            "Redis: 5,000 clients of one channel drop, and come back to recover 50 publications"
+            " each"
+        ),
+        generator="storm",
+        options={"connections": "5000", "missed": "50"},
+        quick={},
+        measures=(
+            Measure("redis_commands", "commands of Redis", "", Target(0.02)),
+            Measure("redis_scripts", "scripts among them", ""),
+            Measure("redis_cpu_us_per_client", "CPU of Redis per client", "µs"),
+            Measure("whole_s", "time until the last is whole", "s"),
+            Measure("cpu_us_per_client", "CPU per client", "µs"),
+        ),
+        seconds=40,
+        sockets=5_000,
+        redis=True,
+        channels={**HISTORY, "force_recovery": True},
+        codecs=("json",),
+    ),
+    Scenario(
+        name="redis-fence",
+        title=(
+            "Redis: the publish script with the fence, and its steps without one, in turn; no"
+            " server takes part, and the plain script is ours"
+        ),
+        generator=FENCE,
+        options={},
+        quick={},
+        measures=(
+            Measure(
+                "fence_ratio", "CPU of Redis, with to without", "", Target(1.05), own_ratio=True
+            ),
+            Measure("fenced_us_per_publication", "CPU of Redis with the fence", "µs"),
+            Measure("plain_us_per_publication", "without", "µs"),
+        ),
+        seconds=30,
+        sockets=1,
+        redis=True,
+        codecs=("json",),
     ),
 )

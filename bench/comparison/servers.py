@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import os
 import re
 import secrets
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,17 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from comparison import process
+from comparison.process import CannotRun
+from comparison.redis import Redis
 from comparison.scenarios import OURS, OURS_DELAY, PEER_TUNED, Scenario
 
 OURS_NAME = "Bobolink"
 WRITE_DELAY = "5ms"
 READY_S = 20.0
-STOP_S = 15.0
 POLL_S = 0.05
-
-
-class CannotRun(Exception):
-    """Why a run does not take place; it is recorded as not run."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,9 @@ def parse_version(text: str) -> tuple[str, str]:
     return found[1].capitalize(), found[2]
 
 
-def configuration(scenario: Scenario, column: str, access: Access) -> dict[str, object]:
+def configuration(
+    scenario: Scenario, column: str, access: Access, redis: Redis | None = None
+) -> dict[str, object]:
     """The configuration of a column. Both servers read this form."""
     everybody = {
         "allow_subscribe_for_client": True,
@@ -105,6 +103,7 @@ def configuration(scenario: Scenario, column: str, access: Access) -> dict[str, 
         "ping_interval": "25s",
         "pong_timeout": "8s",
         "token": {"hmac_secret_key": access.token_key},
+        **scenario.client,
     }
     config: dict[str, object] = {
         "http_server": {"address": "127.0.0.1", "port": access.port},
@@ -115,6 +114,8 @@ def configuration(scenario: Scenario, column: str, access: Access) -> dict[str, 
         "health": {"enabled": True},
         "usage_stats": {"disabled": True},
     }
+    if redis:
+        config["engine"] = {"type": "redis", "redis": {"address": f"redis://{redis.address}"}}
     if column == OURS_DELAY:
         client["write_delay"] = WRITE_DELAY
     if column == PEER_TUNED:
@@ -124,44 +125,33 @@ def configuration(scenario: Scenario, column: str, access: Access) -> dict[str, 
 
 @contextmanager
 def running(
-    program: Program, scenario: Scenario, column: str, cpu: int, folder: Path
+    program: Program,
+    scenario: Scenario,
+    column: str,
+    cpu: int,
+    folder: Path,
+    redis: Redis | None = None,
 ) -> Iterator[Running]:
     """A server of its own on a free port of the loopback, pinned to a CPU; stopped at the end.
 
     Raises CannotRun if it does not take the configuration or does not get ready.
     """
-    access = Access(_free_port(), secrets.token_hex(16), secrets.token_hex(16))
-    config = folder / "config.json"
-    config.write_text(json.dumps(configuration(scenario, column, access), indent=1))
+    access = Access(process.free_port(), secrets.token_hex(16), secrets.token_hex(16))
+    config, log = folder / f"server-{access.port}.json", folder / f"server-{access.port}.log"
+    settings = configuration(scenario, column, access, redis)
+    config.write_text(json.dumps(settings, indent=1))
     if column in (OURS, OURS_DELAY) or program.is_ours:
         _check(program, config)
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            # The environment could configure it otherwise.
-            [*pinned(cpu), program.path, "-c", config],
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        _await_ready(process, access.port, log)
-        yield Running(process.pid, access)
-    finally:
-        _stop(process)
-
-
-def pinned(cpu: int) -> list[str]:
-    """What a command line starts with to run on one CPU."""
-    return ["taskset", "-c", str(cpu)]
+    with process.started([*process.pinned(cpu), program.path, "-c", config], log) as server:
+        _await_ready(server, access, redis is not None, log)
+        yield Running(server.pid, access)
 
 
 def _check(program: Program, config: Path) -> None:
     """Refuses a program that would run without a setting of the column, and so measure another."""
     checked = subprocess.run(
         [program.path, "checkconfig", "-c", config],
-        env=_environment(),
+        env=process.environment(),
         capture_output=True,
         text=True,
         timeout=20,
@@ -173,49 +163,40 @@ def _check(program: Program, config: Path) -> None:
         raise CannotRun((unknown or said.splitlines() or ["checkconfig fails"])[0][:200])
 
 
-def _environment() -> dict[str, str]:
-    ours = ("BOBOLINK_", "CENTRIFUGO_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    return {**kept, "GOMAXPROCS": "1"}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _await_ready(
+    server: subprocess.Popen[bytes], access: Access, has_redis: bool, log: Path
+) -> None:
     deadline = time.monotonic() + READY_S
-    while not _is_healthy(port):
-        if process.poll() is not None:
-            raise CannotRun(f"ends with {process.returncode} at its start: {_last_line(log)}")
+    # A server may be well before its Redis takes what is published.
+    while not (_is_healthy(access.port) and (not has_redis or _publishes(access))):
+        if server.poll() is not None:
+            raise CannotRun(f"ends with {server.returncode} at its start: {process.last_line(log)}")
         if time.monotonic() > deadline:
-            raise CannotRun(f"is not ready within {READY_S:.0f} s: {_last_line(log)}")
+            raise CannotRun(f"is not ready within {READY_S:.0f} s: {process.last_line(log)}")
         time.sleep(POLL_S)
 
 
 def _is_healthy(port: int) -> bool:
+    return _ask(port, "GET", "/health", None, {}) is not None
+
+
+def _publishes(access: Access) -> bool:
+    body = json.dumps({"channel": "ready", "data": {}})
+    headers = {"X-API-Key": access.api_key, "Content-Type": "application/json"}
+    answer = _ask(access.port, "POST", "/api/publish", body, headers)
+    return answer is not None and b'"error"' not in answer
+
+
+def _ask(
+    port: int, method: str, path: str, body: str | None, headers: dict[str, str]
+) -> bytes | None:
+    """What a server answers; None unless it answers well."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.read() if answer.status == 200 else None
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "it says nothing"
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

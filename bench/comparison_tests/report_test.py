@@ -37,6 +37,10 @@ class VerdictTest(unittest.TestCase):
         self.assertEqual(report.verdict(five(7.9, 10.0), CPU), "met")
         self.assertEqual(report.verdict(five(8.1, 10.0), CPU), "not met")
 
+    def test_a_target_without_an_aim_is_met_and_no_more(self) -> None:
+        plain = Measure("cpu_us_per_delivery", "CPU per delivery", "µs", Target(0.8))
+        self.assertEqual(report.verdict(five(0.1, 10.0), plain), "met")
+
     def test_the_tuned_peer_must_be_beaten_too(self) -> None:
         self.assertEqual(report.verdict(five(7.0, 10.0, tuned=6.0), CPU), "not met (tuned)")
         self.assertEqual(report.verdict(five(7.0, 10.0, tuned=8.0), CPU), "met")
@@ -86,6 +90,10 @@ class PageTest(unittest.TestCase):
             path = results.path_of(self.root / name, one["scenario"], one["codec"], one["round"])
             results.store(path, one)
         return report.render(self.root)
+
+    def test_a_page_says_which_redis_was_used(self) -> None:
+        page = self.keep({**round_(1, delivery(5.0), delivery(9.0)), "redis": "7.0.15"})
+        self.assertIn("- Redis: 7.0.15", page)
 
     def test_an_empty_folder_claims_nothing(self) -> None:
         page = report.render(self.root)

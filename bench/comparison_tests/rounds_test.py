@@ -9,14 +9,25 @@ from pathlib import Path
 from unittest import mock
 
 from comparison import command, machine, results, rounds, servers
+from comparison.process import CannotRun
 from comparison.results import Json
-from comparison.scenarios import CODECS, OURS, OURS_DELAY, PEER, PEER_TUNED, SCENARIOS, scenario
+from comparison.scenarios import (
+    CODECS,
+    OURS,
+    OURS_DELAY,
+    PEER,
+    PEER_TUNED,
+    SCENARIOS,
+    Measure,
+    scenario,
+)
 from comparison.servers import Access
 from comparison_tests.synthetic import (
     calls_of,
     delivery,
     document,
     generator_program,
+    redis_program,
     row,
     server_program,
 )
@@ -47,7 +58,7 @@ class ScenarioTest(unittest.TestCase):
 
     def test_an_aim_is_beyond_what_must_be(self) -> None:
         for measure in (measure for one in SCENARIOS for measure in one.measures):
-            if measure.target:
+            if measure.target and measure.target.aim is not None:
                 further = measure.target.aim > measure.target.must
                 self.assertEqual(further, measure.more_is_better, measure.title)
 
@@ -74,7 +85,7 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(
             servers.parse_version("Centrifugo v6.9.1 (Go version: go1.26)"), ("Centrifugo", "6.9.1")
         )
-        with self.assertRaises(servers.CannotRun):
+        with self.assertRaises(CannotRun):
             servers.parse_version("hello")
 
     def test_the_first_processor_gives_the_machine_its_name(self) -> None:
@@ -99,12 +110,15 @@ class RunTest(unittest.TestCase):
         self.ours = server_program(self.folder / "ours", "Bobolink", "1.0.0")
         self.peer = server_program(self.folder / "peer", "Centrifugo", "6.9.1")
         self.generator = self.folder / "generator"
+        redis_server = redis_program(self.folder / "redis-server")
         # One processor does for programs that do nothing.
         for patch in (
             mock.patch("comparison.machine.obstacle", return_value=None),
-            mock.patch("comparison.servers.pinned", return_value=[]),
+            mock.patch("comparison.process.pinned", return_value=[]),
             mock.patch("shutil.which", return_value=None),
-            mock.patch.dict("os.environ", {"CENTRIFUGO": ""}),
+            mock.patch.dict(
+                "os.environ", {"CENTRIFUGO": "", "REDIS_SERVER": str(redis_server)}
+            ),
         ):
             patch.start()
             self.addCleanup(patch.stop)
@@ -217,6 +231,33 @@ class RunTest(unittest.TestCase):
         for flag in ("--token-secret", "--api-key", "--pid", "--cpu"):
             self.assertIn(flag, told)
         self.assertNotIn(told["--api-key"], json.dumps(self.round(1, "connect")))
+
+    def test_a_scenario_with_redis_has_one_and_says_which(self) -> None:
+        relayed = {"cpu_us_per_delivery": 1.0, "messages_per_frame": 1.0}
+        generator_program(self.generator, [document(row(relayed))])
+        self.assertEqual(self.run_command("--pairs", "1", scenario_="redis-relay"), 0)
+        self.assertEqual(self.round(1, "redis-relay")["redis"], "7.2.1")
+        call = calls_of(self.generator)[0]
+        self.assertEqual(call.count("--beside"), 2, "Redis, and the node that is published to")
+        told = dict(zip(call, call[1:]))
+        self.assertNotIn(told["--api-url"].split(":")[2].split("/")[0], told["--url"])
+
+    def test_a_missing_redis_is_recorded_as_not_run(self) -> None:
+        generator_program(self.generator, [delivery(5.0)])
+        with mock.patch.dict("os.environ", {"REDIS_SERVER": ""}):
+            self.run_command("--pairs", "1", scenario_="redis-publish")
+        run = self.round(1, "redis-publish")["runs"][OURS]
+        self.assertIn("redis-server: none on PATH", run["not_run"])
+        self.assertEqual(calls_of(self.generator), [])
+
+    def test_the_fence_is_measured_without_a_server(self) -> None:
+        with mock.patch("comparison.fence.PAIRS", 1):
+            self.assertEqual(self.run_command("--pairs", "1", scenario_="redis-fence"), 0)
+        one = self.round(1, "redis-fence")
+        self.assertEqual(list(one["runs"]), [OURS])
+        value = results.value(one, OURS, Measure("fence_ratio", "", "", own_ratio=True))
+        self.assertAlmostEqual(value.number or 0.0, 1.25, places=1)
+        self.assertEqual(calls_of(self.generator), [])
 
     def test_a_flag_without_a_value_stays_without(self) -> None:
         generator_program(self.generator, [document(row({"max_deliveries_per_s": 1.0}))])

@@ -44,6 +44,47 @@ pathlib.Path(sys.argv[sys.argv.index("--json") + 1]).write_text(json.dumps(answe
 """
 
 
+# Answers what the comparison asks a Redis, and says that scripts which compare an identity cost it
+# a quarter more.
+REDIS = """\
+import socket, sys, threading
+if "--version" in sys.argv:
+    sys.exit(print("Redis server v=7.2.1 sha=0:0"))
+flags = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+scripts, spent, asked = {{}}, [0.0], []
+def bulk(text):
+    return b"$%d\\r\\n%s\\r\\n" % (len(text), text)
+def answer(words):
+    asked.append(words)
+    name = words[0].upper()
+    if name == b"PING":
+        return b"+PONG\\r\\n"
+    if name == b"ECHO":
+        return bulk(words[1])
+    if name == b"INFO":
+        return bulk(b"# CPU\\r\\nused_cpu_sys:1.0\\r\\nused_cpu_user:%.6f\\r\\n" % spent[0])
+    if name == b"SCRIPT":
+        scripts[digest := b"%040d" % len(scripts)] = words[2]
+        return bulk(digest)
+    if name == b"EVALSHA" and words[1] in scripts and int(words[2]) == 2:
+        spent[0] += 1e-6 * (5 if b"identity" in scripts[words[1]] else 4)
+        return b"*4\\r\\n" + bulk(b"1") + bulk(b"bnch") + bulk(b"0") * 2
+    return b"-ERR unknown command\\r\\n"
+def serve(peer):
+    stream = peer.makefile("rb")
+    while line := stream.readline():
+        words = []
+        for _ in range(int(line[1:])):
+            size = int(stream.readline()[1:])
+            words.append(stream.read(size + 2)[:-2])
+        peer.sendall(answer(words))
+listener = socket.create_server((flags["--bind"], int(flags["--port"])))
+while True:
+    peer, _ = listener.accept()
+    threading.Thread(target=serve, args=(peer,), daemon=True).start()
+"""
+
+
 def row(metrics: Json, **more: Any) -> Json:
     """A row of a generator's report."""
     return {"label": "it", "void": None, "other_cpu": 0.0, "metrics": metrics, **more}
@@ -102,6 +143,11 @@ def described(name: str, version: str) -> Json:
 def server_program(path: Path, name: str, version: str) -> Path:
     """A program that behaves like a server until it is loaded."""
     return _program(path, SERVER.replace("{name}", name).replace("{version}", version))
+
+
+def redis_program(path: Path) -> Path:
+    """A program that behaves like redis-server, as far as the comparison asks."""
+    return _program(path, REDIS.replace("{{", "{").replace("}}", "}"))
 
 
 def generator_program(path: Path, answers: list[Json | None]) -> Path:
