@@ -125,12 +125,15 @@ setup: ## Install what building and the third-party suites need
 
 .PHONY: bench
 bench: ## Run the benchmarks, then both servers side by side for under 30 minutes
+	scripts/setup build redis
 	cargo bench --locked
 	cargo build --locked --release --bin bobolink --example limit
 	bench/compare --quick
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly toolchain)
+	@cargo fuzz --version >/dev/null 2>&1 || { \
+		echo "fuzz: not run, cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2; exit 3; }
 	for target in $$(cargo fuzz list); do \
 		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
 	done
