@@ -81,6 +81,8 @@ def value_in(run: Json, measure: Measure, others_limit: float) -> Value:
     for row in rows:
         found = _in_row(row, measure.name)
         if found is not None:
+            if measure.is_count:
+                return Value(float(found))
             looked_at = rows if measure.whole_run else [row]
             void = next(filter(None, (_busy(one, others_limit) for one in looked_at)), None)
             measured = rows if measure.own_ratio else [row]

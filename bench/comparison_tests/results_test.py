@@ -36,6 +36,13 @@ class ValueTest(unittest.TestCase):
         self.assertIsNone(found.number)
         self.assertIn("more than 5 %", found.void or "")
 
+    def test_a_count_holds_on_a_busy_machine_but_not_in_a_run_that_failed(self) -> None:
+        count = Measure("redis_commands", "commands", "", is_count=True)
+        busy = document(row({"redis_commands": 7.0}, void="busy", other_cpu=0.5))
+        self.assertEqual(results.value(round_(1, busy, None), OURS, count), Value(7.0))
+        failed = {**busy, "failures": ["a gap"]}
+        self.assertIsNone(results.value(round_(1, failed, None), OURS, count).number)
+
     def test_a_summary_does_not_stand_in_for_a_void_row(self) -> None:
         report = document(
             row({"cpu_us_per_delivery": 5.0}, void="busy"),
