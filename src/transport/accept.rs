@@ -26,6 +26,11 @@ use crate::lifecycle::Lifecycle;
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Connections accepted before all else that is ready gets a turn. A worker's queue has 256 places, and
+/// what overflows it waits behind whatever comes later: of 10,000 handshakes, 200 under way on one
+/// processor, the slowest percent took 28 ms with 32 or more, and 12 ms with 16.
+const BATCH: usize = 16;
+
 /// Unsent bytes beyond which the kernel calls a socket full, so that backpressure of a slow
 /// consumer shows in its queue here, where it is counted, instead of in megabytes of kernel memory.
 const NOTSENT_LOWAT: u32 = 32 * 1024;
@@ -164,6 +169,7 @@ impl Listener {
         tracing::info!(listener = self.name, address = %self.addr, "listening");
         let mut stop = pin!(stop.cancelled());
         let mut failing = false;
+        let mut taken = 0;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -174,6 +180,10 @@ impl Listener {
                 Ok((tcp, addr)) => {
                     failing = false;
                     take(tcp, canonical(addr));
+                    taken += 1;
+                    if taken % BATCH == 0 {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(error) if concerns_one_peer(&error) => {}
                 Err(error) => {

@@ -1,5 +1,7 @@
 //! The accept loop over loopback, with peers that behave and peers that do not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::{Method, StatusCode};
@@ -447,4 +449,32 @@ async fn a_handshake_that_stalls_or_never_was_one_is_closed() {
         let answer = until_closed(send(&port, &bytes).await).await;
         assert!(!answer.contains("HTTP"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_burst_of_connections_leaves_turns_to_others() {
+    let listener = Listener::bind("test", "127.0.0.1", 0).await.expect("port");
+    // They wait in the kernel until somebody accepts.
+    let mut peers = Vec::new();
+    for _ in 0..8 * BATCH {
+        peers
+            .push(TcpStream::connect(listener.local_addr()).await.expect("a place in the backlog"));
+    }
+    let (taken, stop) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let (counted, stopped) = (Arc::clone(&taken), stop.clone());
+    let accepting = tokio::spawn(async move {
+        let take = |_, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+        };
+        listener.accept_until(&stopped, take).await;
+    });
+    let mut seen = 0;
+    while seen < peers.len() {
+        tokio::task::yield_now().await;
+        let now = taken.load(Ordering::Relaxed);
+        assert!(now - seen <= 2 * BATCH, "{} were taken at once", now - seen);
+        seen = now;
+    }
+    stop.cancel();
+    accepting.await.expect("it stops");
 }
