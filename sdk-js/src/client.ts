@@ -1,11 +1,13 @@
 /** A connection to the server: does what its machine says, and hands on what comes in. */
 
 import { json, type Codec, type Frame } from './codec.js';
+import { Reason } from './codes.js';
+import { gather } from './credentials.js';
 import { Emitter, emitState, guarded, type Undo } from './emitter.js';
-import { pageNetwork, systemClock, type Environment } from './environment.js';
-import { BobolinkError, callbackError, ErrorCode, UnauthorizedError } from './errors.js';
+import { environmentOf } from './environment.js';
+import { BobolinkError, ErrorCode } from './errors.js';
 import { redacted } from './log.js';
-import { clientState, newConnection, stepConnection } from './machines/connection.js';
+import { clientState, newConnection, settingsOf, stepConnection } from './machines/connection.js';
 import type {
   ClientState,
   Connection,
@@ -23,7 +25,7 @@ import { Requests } from './requests.js';
 import { ServerSide, type ServerSideEvents } from './server_side.js';
 import { Subscription, type Link, type Member, type StateEvents } from './subscription.js';
 import { Timers } from './timers.js';
-import { webSocketTransport, type Socket } from './transport.js';
+import type { Socket } from './transport.js';
 import type { Command, Push, Reply, Requests as RequestOf, Results, Verb } from './wire.js';
 
 export interface ClientEvents extends StateEvents<ClientState>, ServerSideEvents {
@@ -63,9 +65,10 @@ export class Client<Channels extends object = Record<string, unknown>> {
     readonly endpoint: string,
     options: ClientOptions = {},
   ) {
-    const { clock = systemClock, random = Math.random, network = pageNetwork, timeout = 5_000, codec = json } = options;
-    const transport = options.transport ?? webSocketTransport(options.websocket, codec.subprotocol);
-    const environment: Environment = { clock, random, network, transport };
+    const { codec = json } = options;
+    const settings = settingsOf(options);
+    const environment = environmentOf(options, codec);
+    const { clock } = environment;
     this.#options = options;
     this.#codec = codec;
     this.#serverSide = new ServerSide(this.#events, codec);
@@ -74,7 +77,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
     this.#link = {
       environment,
       mailbox: new Mailbox((cause) => this.#garbled(cause)),
-      requests: new Requests(clock, timeout, codec, (frame, commands) => this.#write(frame, commands)),
+      requests: new Requests(clock, settings.timeout, codec, (frame, commands) => this.#write(frame, commands)),
       numbers: new Map(),
       log(kind, what, channel) {
         if (options.log) {
@@ -84,18 +87,9 @@ export class Client<Channels extends object = Record<string, unknown>> {
       reconnect: (code, reason) => this.#dispatch({ type: 'restart', code, reason }),
       forget: (channel) => this.#subscriptions.delete(channel),
     };
-    this.#connection = newConnection(
-      {
-        renewable: !!options.getToken,
-        timeout,
-        minReconnectDelay: options.minReconnectDelay ?? 500,
-        maxReconnectDelay: options.maxReconnectDelay ?? 20_000,
-        maxServerPingDelay: options.maxServerPingDelay ?? 10_000,
-      },
-      options.token ?? '',
-    );
+    this.#connection = newConnection(settings, options.token ?? '');
     this.#state = clientState(this.#connection.phase);
-    this.#stopListening = network((type) =>
+    this.#stopListening = environment.network((type) =>
       this.#dispatch(type === 'visible' ? { type, idle: this.#idle() } : { type }),
     );
   }
@@ -207,6 +201,12 @@ export class Client<Channels extends object = Record<string, unknown>> {
     await this.#link.requests.send(data);
   }
 
+  /** Ends a subscription that the server made; where a token makes it, it is back with the next connection. */
+  async unsubscribe(channel: keyof Channels & string): Promise<void> {
+    await this.#request('unsubscribe', { channel });
+    this.#serverSide.unsubscribed(channel, Reason.called);
+  }
+
   /** The token to use from the next attempt to connect on. */
   setToken(token: string): void {
     this.#dispatch({ type: 'token', token });
@@ -239,10 +239,8 @@ export class Client<Channels extends object = Record<string, unknown>> {
         return this.#tellAll({ type: 'invalidated' });
       case 'timer':
         return this.#timers.set(effect.name, effect.delay);
-      case 'stopTimer':
-        return this.#timers.clear(effect.name);
-      case 'clearTimers':
-        return this.#timers.clear();
+      case 'stop':
+        return this.#timers.clear(effect.timer);
       case 'error':
         return this.#fail(effect.error);
     }
@@ -269,28 +267,15 @@ export class Client<Channels extends object = Record<string, unknown>> {
   }
 
   #prepare(round: number, askToken: boolean): void {
-    const { getToken, getData, data } = this.#options;
-    const prepared = (token: string, connectData: unknown): void => {
-      // A slow answer to an earlier attempt must not take the place of this one's.
-      if (round === this.#connection.round) {
-        this.#connectData = connectData;
-        this.#dispatch({ type: 'credentials', round, token });
+    const token = askToken ? undefined : this.#connection.token;
+    gather(this.#options, { token }, ErrorCode.credentials, (gathered) => {
+      if (gathered instanceof BobolinkError) {
+        this.#dispatch({ type: 'failed', round, error: gathered });
+      } else if (round === this.#connection.round) {
+        // A slow answer to an earlier attempt must not take the place of this one's.
+        this.#connectData = gathered.data;
+        this.#dispatch({ type: 'credentials', round, token: gathered.token });
       }
-    };
-    if (!askToken && !getData) {
-      prepared(this.#connection.token, data);
-      return;
-    }
-    const gather = async (): Promise<void> => {
-      const token = askToken ? await getToken?.() : this.#connection.token;
-      if (askToken && !token) {
-        throw new UnauthorizedError();
-      }
-      prepared(token ?? '', getData ? await getData() : data);
-    };
-    gather().catch((cause: unknown) => {
-      const error = callbackError(ErrorCode.credentials, 'a callback failed', cause);
-      this.#dispatch({ type: 'failed', round, error });
     });
   }
 
@@ -363,10 +348,10 @@ export class Client<Channels extends object = Record<string, unknown>> {
 
   #received(frame: Frame): void {
     this.#heardAt = this.#link.environment.clock.now();
+    const socket = this.#socket;
     for (const reply of this.#codec.decode(frame)) {
-      if (this.#socket) {
-        this.#read(reply);
-      }
+      // What a reply causes may end the connection: nothing behind it counts then.
+      this.#link.mailbox.receive(() => socket === this.#socket && this.#read(reply));
     }
   }
 
@@ -375,9 +360,8 @@ export class Client<Channels extends object = Record<string, unknown>> {
       this.#link.log('received', () => reply);
       this.#link.requests.settle(reply);
     } else if (reply.push) {
-      const { push } = reply;
       this.#link.log('received', () => reply);
-      this.#link.mailbox.post(() => this.#push(push));
+      this.#push(reply.push);
     } else if (this.#answersPings) {
       this.#write(this.#codec.encode({}), []);
     }
@@ -403,7 +387,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
     } else if (subscribe) {
       this.#serverSide.subscribed(channel, subscribe);
     } else if (unsubscribe) {
-      this.#serverSide.unsubscribed(channel, unsubscribe.code ?? 0, unsubscribe.reason ?? '');
+      this.#serverSide.unsubscribed(channel, unsubscribe);
     } else if (message) {
       this.#events.emit('message', message.data);
     } else if (refresh) {

@@ -1,7 +1,8 @@
 /** What the SDK takes from the world around it; every part can be replaced. */
 
+import type { Codec } from './codec.js';
 import type { Undo } from './emitter.js';
-import type { Transport } from './transport.js';
+import { webSocketTransport, type Transport, type WebSocketConstructor } from './transport.js';
 
 /** Whatever a clock's `setTimeout` returns. */
 export type TimerId = unknown;
@@ -25,6 +26,15 @@ export interface Environment {
   random: () => number;
   network: Network;
   transport: Transport;
+}
+
+/** What of it was replaced, and the real thing otherwise. */
+export function environmentOf(
+  given: Partial<Environment> & { websocket?: WebSocketConstructor },
+  { subprotocol }: Codec,
+): Environment {
+  const { clock = systemClock, random = Math.random, network = pageNetwork, websocket } = given;
+  return { clock, random, network, transport: given.transport ?? webSocketTransport(websocket, subprotocol) };
 }
 
 export const systemClock: Clock = {

@@ -53,7 +53,11 @@ export interface Standing {
   readonly recovered: boolean;
   readonly recoverable: boolean;
   readonly positioned: boolean;
-  /** Where the stream stood when the server subscribed. */
+  /**
+   * What comes is what lies behind this place: after a recovery the one that was asked for, since what was
+   * missed follows as publications, and otherwise the top of the stream. A subscription's own `position`
+   * moves on with every publication.
+   */
   readonly position?: StreamPosition;
   readonly data?: unknown;
 }

@@ -34,7 +34,7 @@ export class ServerSide {
 
   welcomed(subs: Record<string, SubscribeResult>): void {
     for (const channel of [...this.#positions.keys()].filter((channel) => !(channel in subs))) {
-      this.unsubscribed(channel, 0, 'unsubscribed');
+      this.unsubscribed(channel, { reason: 'unsubscribed' });
     }
     Object.entries(subs).forEach(([channel, result]) => this.subscribed(channel, result));
   }
@@ -46,7 +46,7 @@ export class ServerSide {
     result.publications?.forEach((wire) => this.published(channel, wire));
   }
 
-  unsubscribed(channel: string, code: number, reason: string): void {
+  unsubscribed(channel: string, { code = 0, reason = '' }: { code?: number; reason?: string }): void {
     if (this.#positions.delete(channel)) {
       this.events.emit('unsubscribed', { channel, code, reason });
     }

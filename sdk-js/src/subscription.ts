@@ -1,9 +1,10 @@
 /** A subscription to one channel: does what its machine says. */
 
 import { Reason } from './codes.js';
+import { gather } from './credentials.js';
 import { Emitter, emitState, type Undo } from './emitter.js';
 import type { Environment } from './environment.js';
-import { BobolinkError, callbackError, ErrorCode, UnauthorizedError } from './errors.js';
+import { BobolinkError, ErrorCode } from './errors.js';
 import type { LogEntry } from './log.js';
 import { newMembership, stepSubscription, subscriptionState } from './machines/subscription.js';
 import type {
@@ -231,10 +232,8 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
         return this.#deliver(effect.publications);
       case 'timer':
         return this.#timers.set(effect.name, effect.delay);
-      case 'stopTimer':
-        return this.#timers.clear(effect.name);
-      case 'clearTimers':
-        return this.#timers.clear();
+      case 'stop':
+        return this.#timers.clear(effect.timer);
       case 'reconnect':
         return this.#link.reconnect(effect.code, effect.reason);
       case 'error':
@@ -259,31 +258,16 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     }
   }
 
-  #prepare(round: number, askToken: boolean, loadState: boolean): void {
-    const { channel } = this;
-    const { getToken, getData, getState, data } = this.#options;
-    const prepared = (token: string, wishData: unknown, position?: StreamPosition): void => {
-      // A slow answer to an earlier attempt must not take the place of this one's.
-      if (round === this.#membership.round) {
-        this.#data = wishData;
-        this.dispatch({ type: 'prepared', round, token, position });
+  #prepare(round: number, askToken: boolean, state: boolean): void {
+    const token = askToken ? undefined : this.#membership.token;
+    gather(this.#options, { token, state, channel: this.channel }, ErrorCode.subscriptionCredentials, (gathered) => {
+      if (gathered instanceof BobolinkError) {
+        this.dispatch({ type: 'failed', round, error: gathered });
+      } else if (round === this.#membership.round) {
+        // A slow answer to an earlier attempt must not take the place of this one's.
+        this.#data = gathered.data;
+        this.dispatch({ type: 'prepared', round, ...gathered });
       }
-    };
-    if (!askToken && !loadState && !getData) {
-      prepared(this.#membership.token, data);
-      return;
-    }
-    const gather = async (): Promise<void> => {
-      const token = askToken ? await getToken?.(channel) : this.#membership.token;
-      if (askToken && !token) {
-        throw new UnauthorizedError();
-      }
-      const position = loadState ? await getState?.(channel) : undefined;
-      prepared(token ?? '', getData ? await getData(channel) : data, position);
-    };
-    gather().catch((cause: unknown) => {
-      const error = callbackError(ErrorCode.subscriptionCredentials, 'a callback failed', cause);
-      this.dispatch({ type: 'failed', round, error });
     });
   }
 

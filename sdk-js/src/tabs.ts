@@ -6,12 +6,13 @@
 
 import { Client } from './client.js';
 import { json, type Codec } from './codec.js';
-import { pageNetwork, systemClock } from './environment.js';
+import { environmentOf, pageNetwork } from './environment.js';
+import { settingsOf } from './machines/connection.js';
 import type { ClientOptions } from './options.js';
 import type { DeltaCodec } from './publication.js';
 import { pageMeans, Tab, type TabMeans } from './tab.js';
 import { Hub, NO_TOKEN, type HubSettings, type Letter } from './tabs/hub.js';
-import { webSocketTransport, type Transport, type TransportListener } from './transport.js';
+import type { Transport, TransportListener } from './transport.js';
 
 export type { ChannelLike, LocksLike, TabMeans } from './tab.js';
 
@@ -74,18 +75,8 @@ class Line {
   #hub: Hub | undefined;
 
   constructor(endpoint: string, options: SharedClientOptions, codec: Codec) {
-    const { clock = systemClock, random = Math.random, network = pageNetwork, websocket, delta } = options;
-    const transport = options.transport ?? webSocketTransport(websocket, codec.subprotocol);
-    const settings: HubSettings = {
-      endpoint,
-      environment: { clock, random, network, transport },
-      codec,
-      delta,
-      timeout: options.timeout ?? 5_000,
-      minReconnectDelay: options.minReconnectDelay ?? 500,
-      maxReconnectDelay: options.maxReconnectDelay ?? 20_000,
-      maxServerPingDelay: options.maxServerPingDelay ?? 10_000,
-    };
+    const { delta } = options;
+    const settings: HubSettings = { endpoint, environment: environmentOf(options, codec), codec, delta, ...settingsOf(options) };
     this.#tab = new Tab(`bobolink:${options.name ?? endpoint}`, options.tabs ?? pageMeans(), {
       leads: () => {
         this.#hub = new Hub(settings, (letter) => this.#toTabs(letter));

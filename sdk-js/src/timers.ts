@@ -28,10 +28,10 @@ export const REFRESH_RETRY: Delay = { atLeast: 5_000, atMost: 10_000 };
 export function expiry(
   { settings }: { settings: { renewable: boolean } },
   { expires, ttl = 0 }: Expiry,
-): [{ do: 'timer'; name: 'refresh'; delay: Delay } | { do: 'stopTimer'; name: 'refresh' }] {
+): [{ do: 'timer'; name: 'refresh'; delay: Delay } | { do: 'stop'; timer: 'refresh' }] {
   return expires && settings.renewable
     ? [{ do: 'timer', name: 'refresh', delay: exactly(ttl * 1000) }]
-    : [{ do: 'stopTimer', name: 'refresh' }];
+    : [{ do: 'stop', timer: 'refresh' }];
 }
 
 export class Timers<Name extends string> {
@@ -54,10 +54,12 @@ export class Timers<Name extends string> {
   }
 
   /** Stops one timer, or all of them. */
-  clear(...names: Name[]): void {
-    for (const name of names.length > 0 ? names : [...this.#running.keys()]) {
-      this.environment.clock.clearTimeout(this.#running.get(name));
-      this.#running.delete(name);
+  clear(only?: Name): void {
+    for (const [name, timer] of this.#running) {
+      if (name === (only ?? name)) {
+        this.environment.clock.clearTimeout(timer);
+        this.#running.delete(name);
+      }
     }
   }
 }

@@ -42,7 +42,7 @@ export function webSocketTransport(constructor?: WebSocketConstructor, subprotoc
     if (!Constructor) {
       throw new BobolinkError(
         ErrorCode.disconnected,
-        'no global WebSocket here: pass one as the option "websocket", such as that of "ws"',
+        'no global WebSocket: give that of "ws" as the option "websocket"',
       );
     }
     const socket = new Constructor(endpoint, subprotocol);

@@ -47,7 +47,8 @@ export interface ConnectRequest {
   name?: string;
   version?: string;
   headers?: Record<string, string>;
-  subs?: Record<string, { recover: boolean; offset: number; epoch: string }>;
+  /** What is wished of subscriptions that the server makes. */
+  subs?: Record<string, Pick<SubscribeRequest, 'recover' | 'offset' | 'epoch' | 'delta'>>;
 }
 
 export interface ConnectResult extends Expiry {

@@ -444,6 +444,35 @@ describe('subscriptions of the server', () => {
     const gone = stage.events.filter(([name]) => name === 'unsubscribed').map(([, event]) => event);
     expect(gone).toMatchObject([{ channel: 'a', code: 2000 }, { channel: 'c' }]);
   });
+
+  test('can be ended, and are not wished for again', async () => {
+    const stream = { recoverable: true, epoch: 'e', offset: 1 };
+    const stage = await new Stage().connected({ subs: { a: stream } });
+    const ended = stage.client.unsubscribe('a');
+    await settled();
+    const { id, request } = stage.line.last('unsubscribe');
+    expect(request).toEqual({ channel: 'a' });
+    await stage.line.reply({ id, unsubscribe: {} });
+    await ended;
+    expect(stage.events.at(-1)).toEqual(['unsubscribed', { channel: 'a', code: 0, reason: 'called' }]);
+    await stage.line.close(1006);
+    await stage.clock.advance(500);
+    await stage.line.open();
+    expect(stage.line.last('connect').request.subs).toBeUndefined();
+    stage.client.disconnect();
+    await expect(stage.client.unsubscribe('a')).rejects.toMatchObject({ code: 3 });
+  });
+
+  test('end behind the server\'s last word', async () => {
+    const stage = await new Stage().connected({ subs: { a: {} } });
+    stage.client.on('disconnected', () => stage.client.connect());
+    await stage.line.reply(
+      { push: { disconnect: { code: 3500, reason: 'r' } } },
+      { push: { channel: 'a', pub: { data: 'too late' } } },
+    );
+    expect(stage.events.filter(([name]) => name === 'publication')).toEqual([]);
+    expect(stage.lines).toHaveLength(2);
+  });
 });
 
 describe('closing', () => {

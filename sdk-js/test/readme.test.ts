@@ -50,7 +50,7 @@ async function runBlock(code: string): Promise<string> {
 describe('what runs', () => {
   test('there is all of it', () => {
     expect(blocks('js')).toHaveLength(3);
-    expect(blocks('tsx?')).toHaveLength(8);
+    expect(blocks('tsx?')).toHaveLength(9);
   });
 
   test('five minutes', async () => {

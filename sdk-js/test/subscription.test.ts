@@ -354,6 +354,18 @@ describe('publications', () => {
     ]);
     expect(data).toEqual(['good']);
   });
+
+  test('what comes behind a patch that does not fit, in the same frame, is not taken for its successor', async () => {
+    const stage = await new Stage().connected();
+    const sub = stage.client.subscription('a', { delta: fossil }).subscribe();
+    const data = heard(sub);
+    await accept(stage, { ...stream, delta: true });
+    const [bad, whole] = [{ data: 'bad', delta: true, offset: 4 }, { data: '"whole"', offset: 5 }];
+    await stage.line.reply({ push: { channel: 'a', pub: bad } }, { push: { channel: 'a', pub: whole } });
+    await stage.clock.advance(500);
+    expect(stage.line.last('subscribe').request).toMatchObject({ recover: true, offset: 3 });
+    expect(data).toEqual([]);
+  });
 });
 
 describe('for await', () => {

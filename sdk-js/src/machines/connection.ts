@@ -40,6 +40,12 @@ export interface ConnectionSettings {
   maxServerPingDelay: number;
 }
 
+/** With defaults. */
+export function settingsOf({ getToken, ...given }: Partial<ConnectionSettings> & { getToken?: unknown }): ConnectionSettings {
+  const { timeout = 5_000, minReconnectDelay = 500, maxReconnectDelay = 20_000, maxServerPingDelay = 10_000 } = given;
+  return { renewable: !!getToken, timeout, minReconnectDelay, maxReconnectDelay, maxServerPingDelay };
+}
+
 export interface Connection {
   readonly settings: ConnectionSettings;
   readonly phase: Phase;
@@ -74,9 +80,10 @@ export type ConnectionEffect =
   | { do: 'report'; state: ClientState }
   /** Get a token, if `token` says so, and the data to connect with. */
   | { do: 'prepare'; round: number; token: boolean }
-  | { do: 'open' | 'greet' | 'hangUp' | 'refresh' | 'clearTimers' }
+  | { do: 'open' | 'greet' | 'hangUp' | 'refresh' }
   | { do: 'timer'; name: ConnectionTimer; delay: Delay }
-  | { do: 'stopTimer'; name: ConnectionTimer }
+  /** One timer, or all of them. */
+  | { do: 'stop'; timer?: ConnectionTimer }
   /** Forget positions and tokens of every subscription. */
   | { do: 'invalidate' }
   | { do: 'error'; error: BobolinkError };
@@ -271,7 +278,7 @@ function end(connection: Connection, { code, reason }: Why, error?: BobolinkErro
 
 /** Every change of phase: what served the old one ends before anybody is told. */
 function enter(connection: Connection, phase: Phase): Step {
-  const effects: ConnectionEffect[] = [{ do: 'clearTimers' }];
+  const effects: ConnectionEffect[] = [{ do: 'stop' }];
   if (phase.name !== 'connected') {
     effects.push({ do: 'hangUp' });
   }

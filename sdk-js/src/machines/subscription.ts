@@ -69,11 +69,12 @@ export type SubscriptionEffect =
   /** Get a token and load the state, as far as asked for here, and the data to subscribe with. */
   | { do: 'prepare'; round: number; token: boolean; state: boolean }
   | { do: 'subscribe'; round: number }
-  | { do: 'unsubscribe' | 'refresh' | 'clearTimers' }
+  | { do: 'unsubscribe' | 'refresh' }
   | { do: 'accept'; result: SubscribeResult }
   | { do: 'deliver'; publications: WirePublication[] }
   | { do: 'timer'; name: SubscriptionTimer; delay: Delay }
-  | { do: 'stopTimer'; name: SubscriptionTimer }
+  /** One timer, or all of them. */
+  | { do: 'stop'; timer?: SubscriptionTimer }
   /** What the server holds of this subscription is unknown; only a new connection makes it known. */
   | { do: 'reconnect'; code: number; reason: string }
   | { do: 'error'; error: BobolinkError };
@@ -269,7 +270,7 @@ function end(membership: Membership, { code, reason }: Why, error?: BobolinkErro
 /** Every change of phase: what served the old one ends before anybody is told. */
 function enter(membership: Membership, phase: Phase): Step {
   const { phase: old, linked } = membership;
-  const effects: SubscriptionEffect[] = [{ do: 'clearTimers' }];
+  const effects: SubscriptionEffect[] = [{ do: 'stop' }];
   const leaves = phase.name === 'unsubscribed' || phase.name === 'closed';
   // A command in flight is waited for by the server, which then undoes it.
   const held = old.name === 'subscribed' || (old.name === 'subscribing' && old.step === 'reply');

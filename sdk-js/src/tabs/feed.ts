@@ -43,11 +43,11 @@ export class Feed {
 
   /** The server's answer for a subscriber that comes now. */
   answer(wish: Wish = {}): SubscribeResult {
-    const { recover } = wish;
+    const { recover, offset = 0 } = wish;
     const publications = recover && this.#result.recoverable ? this.since(wish) : undefined;
     return {
       ...this.#result,
-      ...this.position,
+      offset: publications ? offset : this.#top,
       was_recovering: recover,
       recovered: !!publications,
       publications,

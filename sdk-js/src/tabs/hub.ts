@@ -9,7 +9,8 @@
 import { json, type Codec, type Frame } from '../codec.js';
 import type { Environment } from '../environment.js';
 import { BobolinkError, ErrorCode } from '../errors.js';
-import { closing } from '../codes.js';
+import { closing, Reason } from '../codes.js';
+import type { ConnectionSettings } from '../machines/connection.js';
 import type { DeltaCodec } from '../publication.js';
 import { Requests } from '../requests.js';
 import { backoff, exactly, Timers } from '../timers.js';
@@ -21,16 +22,11 @@ import { Room, wireError, type Guest, type House } from './room.js';
 /** Stands for a token where the connection is there already, or a token is known to the leader. */
 export const NO_TOKEN = '-';
 
-export interface HubSettings {
+export interface HubSettings extends ConnectionSettings {
   endpoint: string;
   environment: Environment;
   codec: Codec;
   delta: DeltaCodec | undefined;
-  /** Milliseconds. */
-  timeout: number;
-  minReconnectDelay: number;
-  maxReconnectDelay: number;
-  maxServerPingDelay: number;
 }
 
 /** What tabs say to each other. */
@@ -168,7 +164,13 @@ export class Hub implements House {
       this.#rooms.set(subscribe.channel, room);
       room.enter({ guest, id, request: subscribe });
     } else if (unsubscribe) {
-      this.#rooms.get(unsubscribe.channel)?.leave(guest);
+      const { channel } = unsubscribe;
+      this.#rooms.get(channel)?.leave(guest);
+      if (this.#feeds.has(channel)) {
+        // What the server made is every tab's, and ends for all.
+        this.requests.call('unsubscribe', { channel }, () => undefined);
+        this.#push({ channel, unsubscribe: Reason.called });
+      }
       guest.reply({ id, unsubscribe: {} });
     } else if (send) {
       this.requests.send(send.data).catch(() => undefined);

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
-import { fossil } from '../../src/delta.js';
+import { fossil, serverSidePatches } from '../../src/delta.js';
 import { Client, type ClientOptions, type ClientState, type TagsFilter } from '../../src/index.js';
 import { protobuf, protobufBytes } from '../../src/protobuf.js';
 import { Seen } from '../support/seen.js';
@@ -162,6 +162,44 @@ describe.each(CODECS)('the gateway alone, $name', ({ name, make: make_, pong, pa
     await heard.count(15);
     expect(heard.items).toEqual(numbers(1, 15).map(text));
     expect(wire.received(patch).items.length).toBeGreaterThan(5);
+  });
+
+  test('subscriptions that the server makes come as patches, too', async () => {
+    const channel = unique('delta');
+    const way = await server.way();
+    const wire = watchedSocket();
+    const codec = serverSidePatches([channel], name === 'JSON' ? undefined : protobuf);
+    const token = server.token('anna', { channels: [channel] });
+    const client = way.client({ token, codec, websocket: wire.websocket });
+    const heard = new Seen('publication', (add) => client.on('publication', (publication) => add(publication.data)));
+    const subscribed = new Seen('subscribed', (add) => client.on('subscribed', add));
+    client.connect();
+    await subscribed.count(1);
+    const text = (n: number): object => ({ n, text: 'the same in all of them: ü€😀'.repeat(5) });
+    const publish = (first: number, last: number): Promise<void> =>
+      numbers(first, last).reduce((before, n) => before.then(() => server.publish(channel, text(n))), Promise.resolve());
+    await publish(1, 5);
+    await heard.count(5);
+    const patches = wire.received(patch).items.length;
+    await away(way, client, () => publish(6, 12));
+    expect((await subscribed.count(2))[1]).toMatchObject({ channel, recovered: true });
+    await publish(13, 15);
+    await heard.count(15);
+    expect(heard.items).toEqual(numbers(1, 15).map(text));
+    expect(patches).toBeGreaterThan(0);
+    expect(wire.received(patch).items.length).toBeGreaterThan(patches + 1);
+  });
+
+  test('a subscription that the server made can be ended', async () => {
+    const [ended, kept] = [unique(), unique()];
+    const client = await connected({ token: server.token('anna', { channels: [ended, kept] }) });
+    const heard = new Seen('publication', (add) => client.on('publication', ({ channel }) => add(channel)));
+    const gone = new Seen('unsubscribed', (add) => client.on('unsubscribed', add));
+    await client.unsubscribe(ended);
+    expect(gone.items).toEqual([{ channel: ended, code: 0, reason: 'called' }]);
+    await server.publish(ended, 1);
+    await server.publish(kept, 2);
+    expect(await heard.count(1)).toEqual([kept]);
   });
 
   test('a tags filter lets through what fits', async () => {

@@ -85,7 +85,10 @@ export function scenarios(name: string, start: () => Promise<Server>): void {
       await publishNumbers(server, sub.channel, 1, 5);
       await heard.count(5);
       await away(way, client, () => publishNumbers(server, sub.channel, 6, 30));
-      expect((await again.count(1))[0]).toMatchObject({ wasRecovering: true, recovered: true });
+      // The missed ones lie behind the position that is told, and the subscription's own is at their end.
+      expect((await again.count(1))[0]).toMatchObject({ wasRecovering: true, recovered: true, position: { offset: 5 } });
+      await heard.count(30);
+      expect(sub.position).toMatchObject({ offset: 30 });
       await publishNumbers(server, sub.channel, 31, 35);
       await heard.count(35);
       expect(heard.items).toEqual(numbers(1, 35));

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 
 import { sharedClient } from '../../src/tabs.js';
 import { Seen } from '../support/seen.js';
-import { startFake, startGateway, type Make, type Server } from '../support/server.js';
+import { impatient, startFake, startGateway, type Make, type Server } from '../support/server.js';
 import { FakeBrowser } from '../support/tabs.js';
 import { away, numbers, publishNumbers, scenarios, unique } from './scenarios.js';
 
@@ -38,5 +38,23 @@ describe('subscriptions that the server makes', () => {
     await away(way, client, () => publishNumbers(server, channel, 4, 10));
     expect((await subscribed.count(2))[1]).toMatchObject({ channel, recovered: true });
     expect(await heard.count(10)).toEqual(numbers(1, 10));
+  });
+
+  test('are ended for all tabs by one', async () => {
+    const [ended, kept] = [unique(), unique()];
+    const options = { token: server.token('anna', { channels: [ended, kept] }) };
+    const browser = new FakeBrowser();
+    const endpoint = `ws://127.0.0.1:${server.port}/connection/websocket`;
+    const tabs = [1, 2].map(() => sharedClient(endpoint, { ...impatient(options), tabs: browser.tab().means }));
+    const gone = tabs.map((tab) => new Seen('unsubscribed', (add) => tab.on('unsubscribed', ({ channel }) => add(channel))));
+    const heard = tabs.map((tab) => new Seen('publication', (add) => tab.on('publication', ({ channel }) => add(channel))));
+    await Promise.all(tabs.map((tab) => tab.connect().ready()));
+    await tabs[1]!.unsubscribe(ended);
+    await Promise.all(gone.map((one) => one.count(1)));
+    await server.publish(ended, 1);
+    await server.publish(kept, 2);
+    expect(await Promise.all(heard.map((one) => one.count(1)))).toEqual([[kept], [kept]]);
+    expect(gone.map(({ items }) => items)).toEqual([[ended], [ended]]);
+    tabs.forEach((tab) => tab.close());
   });
 });

@@ -78,8 +78,8 @@ function shown(effect: ConnectionEffect): string {
       return `report ${effect.state.name}${'code' in effect.state ? ` ${effect.state.code}` : ''}`;
     case 'timer':
       return `timer ${effect.name} ${effect.delay.atLeast}-${effect.delay.atMost}`;
-    case 'stopTimer':
-      return `stopTimer ${effect.name}`;
+    case 'stop':
+      return effect.timer ? `stopTimer ${effect.timer}` : 'clearTimers';
     case 'prepare':
       return `prepare${effect.token ? ' token' : ''}`;
     case 'error':
@@ -112,7 +112,7 @@ describe('rules that hold whatever happens', () => {
       const [next, effects] = result;
       if (from.phase.name === 'connected' && next.phase.name !== 'connected') {
         expect(effects.map(({ do: what }) => what).filter((what) => what !== 'error')).toEqual(
-          expect.arrayContaining(['clearTimers', 'hangUp']),
+          expect.arrayContaining(['stop', 'hangUp']),
         );
       }
     }
@@ -173,7 +173,7 @@ describe('details', () => {
 
   test('a connection that no longer expires is not refreshed', () => {
     const [, effects] = take(phases['connected']!, { type: 'refreshed', expiry: {} });
-    expect(effects).toEqual([{ do: 'stopTimer', name: 'refresh' }]);
+    expect(effects).toEqual([{ do: 'stop', timer: 'refresh' }]);
   });
 
   test('an expired token is dropped, so that the next attempt asks for one', () => {

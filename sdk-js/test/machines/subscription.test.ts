@@ -65,8 +65,8 @@ function shown(effect: SubscriptionEffect): string {
       return `report ${effect.state.name}${'code' in effect.state ? ` ${effect.state.code}` : ''}`;
     case 'timer':
       return `timer ${effect.name} ${effect.delay.atLeast}-${effect.delay.atMost}`;
-    case 'stopTimer':
-      return `stopTimer ${effect.name}`;
+    case 'stop':
+      return effect.timer ? `stopTimer ${effect.timer}` : 'clearTimers';
     case 'prepare':
       return `prepare${effect.token ? ' token' : ''}${effect.state ? ' state' : ''}`;
     case 'error':

@@ -1,7 +1,5 @@
 /** Makes patches in Fossil's format: what both ends of a text share is copied, the middle is written. */
 
-import { checksum } from '../../src/delta.js';
-
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~';
 
 export function patchBetween(from: string, to: string): string {
@@ -28,6 +26,14 @@ function shared(a: Uint8Array, b: Uint8Array, at: (bytes: Uint8Array, index: num
   const cuts = (byte: number | undefined): boolean => byte !== undefined && byte >= 0x80;
   while (count > 0 && (cuts(at(b, count)) || cuts(at(b, count - 1)))) count -= 1;
   return count;
+}
+
+/** The sum of big-endian words of 32 bits. */
+function checksum(bytes: Uint8Array): number {
+  const words = new DataView(Uint8Array.from([...bytes, 0, 0, 0]).buffer);
+  let sum = 0;
+  for (let at = 0; at < bytes.length; at += 4) sum = (sum + words.getUint32(at)) % 2 ** 32;
+  return sum;
 }
 
 export function base64(value: number): string {

@@ -49,7 +49,12 @@ export type Make = (endpoint: string, options: ClientOptions, add: (client: Clie
 const plain: Make = (endpoint, options) => new Client(endpoint, options);
 
 export function impatientClient(endpoint: string, options?: ClientOptions): Client {
-  return new Client(endpoint, { ...IMPATIENT, websocket: WebSocket as unknown as WebSocketConstructor, ...options });
+  return new Client(endpoint, impatient(options));
+}
+
+/** What every client here is told. */
+export function impatient(options?: ClientOptions): ClientOptions {
+  return { ...IMPATIENT, websocket: WebSocket as unknown as WebSocketConstructor, ...options };
 }
 
 interface SpawnedGateway {
@@ -68,7 +73,7 @@ interface CuttableLine {
 }
 
 interface Support {
-  Gateway: { start(options?: { client?: object }): Promise<SpawnedGateway> };
+  Gateway: { start(options?: { client?: object; namespaces?: object[] }): Promise<SpawnedGateway> };
   Line: { to(port: number): Promise<CuttableLine> };
   connectionToken: (user: string, claims?: object) => string;
   subscriptionToken: (user: string, channel: string, claims?: object) => string;
@@ -122,9 +127,10 @@ export function watchedSocket(): {
   };
 }
 
-export async function startGateway(client: object = {}, make = plain): Promise<Server> {
+/** `client` is that section of its configuration; `namespaces` stand for those that the suites share. */
+export async function startGateway(client: object = {}, make = plain, namespaces?: object[]): Promise<Server> {
   const { Gateway, Line, connectionToken, subscriptionToken } = await support();
-  const gateway = await Gateway.start({ client });
+  const gateway = await Gateway.start({ client, namespaces });
   const lines: CuttableLine[] = [];
   const clients: Client[] = [];
   return {
@@ -134,9 +140,8 @@ export async function startGateway(client: object = {}, make = plain): Promise<S
       lines.push(line);
       return {
         client(options) {
-          const websocket = WebSocket as unknown as WebSocketConstructor;
           const add = (client: Client): void => void clients.push(client);
-          const client = make(line.endpoint, { ...IMPATIENT, websocket, ...options }, add);
+          const client = make(line.endpoint, impatient(options), add);
           add(client);
           return client;
         },

@@ -1,5 +1,5 @@
-// The SDK's own behaviour suite, as it stands in sdk-js/test/behaviour/gateway.test.ts, in a real browser
-// against real gateways: the page runs the tests and their clients, this process starts the gateways and
+// The SDK's own behaviour suites, as they stand in sdk-js/test/behaviour, in a real browser against real
+// gateways: the page runs the tests and their clients, this process starts the gateways and
 // cuts the lines to them.
 
 import assert from 'node:assert/strict';
@@ -99,8 +99,8 @@ async function end(id, how) {
 const ANSWERS = {
   connectionToken,
   subscriptionToken,
-  async start(client) {
-    const gateway = await Gateway.start({ client: { allowed_origins: [origin], ...client } });
+  async start(client, namespaces) {
+    const gateway = await Gateway.start({ client: { allowed_origins: [origin], ...client }, namespaces });
     return { id: keep(gateway), port: gateway.port };
   },
   api: (id, method, params) => things.get(id).api(method, params),
@@ -118,6 +118,7 @@ const ANSWERS = {
 async function bundle() {
   const contents = `
     import './test/behaviour/gateway.test.ts';
+    import './test/behaviour/history.test.ts';
     import { run } from 'vitest';
     globalThis.runSuite = run;`;
   const { outputFiles } = await build({

@@ -18,8 +18,8 @@ function askNow(what, ...args) {
   return request.responseText;
 }
 
-export async function startGateway(client = {}, make = (endpoint, options) => new Client(endpoint, options)) {
-  const gateway = await ask('start', client);
+export async function startGateway(client = {}, make = (endpoint, options) => new Client(endpoint, options), namespaces) {
+  const gateway = await ask('start', client, namespaces);
   const clients = [];
   const lines = [];
   const add = (made) => void clients.push(made);

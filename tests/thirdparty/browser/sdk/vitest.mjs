@@ -13,7 +13,7 @@ const PATIENCE_MS = 20_000;
 const suites = [];
 let open;
 
-export function describe(name, define) {
+export function describe(name, _options, define = _options) {
   const outer = open;
   open = { name: outer ? `${outer.name}, ${name}` : name, tests: [], beforeAll: [], afterEach: [], afterAll: [] };
   suites.push(open);
@@ -22,13 +22,13 @@ export function describe(name, define) {
 }
 
 export function test(name, options, run = options) {
-  open.tests.push({ name, run });
+  open.tests.push({ name, run, patience: options.timeout ?? PATIENCE_MS });
 }
 
 for (const declare of [describe, test]) {
-  declare.each = (rows) => (name, run) => rows.forEach((row) => {
+  declare.each = (rows) => (name, options, run = options) => rows.forEach((row) => {
     const args = Array.isArray(row) ? row : [row];
-    declare(filled(name, args), () => run(...args));
+    declare(filled(name, args), options, () => run(...args));
   });
 }
 
@@ -40,10 +40,10 @@ export const afterAll = (run) => open.afterAll.push(run);
 export async function run(told) {
   for (const suite of suites) {
     await inOrder(suite.beforeAll);
-    for (const { name, run } of suite.tests) {
+    for (const { name, run, patience } of suite.tests) {
       const error = await failureOf(async () => {
         try {
-          await Promise.race([run(), late()]);
+          await Promise.race([run(), late(patience)]);
         } finally {
           await inOrder(suite.afterEach);
         }
@@ -54,8 +54,8 @@ export async function run(told) {
   }
 }
 
-function late() {
-  return new Promise((_, reject) => setTimeout(() => reject(new Error(`took longer than ${PATIENCE_MS} ms`)), PATIENCE_MS));
+function late(ms) {
+  return new Promise((_, reject) => setTimeout(() => reject(new Error(`took longer than ${ms} ms`)), ms));
 }
 
 /** In a name, `$name` is a row's property of this name, `%i` and `%s` are its parts in turn. */
