@@ -24,6 +24,7 @@ SDK := sdk-js
 CHAT := examples/chat
 BROWSER_SUITE := tests/thirdparty/browser
 PYTHON_SUITE := tests/thirdparty/python
+RUNTIMES_SUITE := tests/thirdparty/runtimes
 
 .PHONY: help
 help: ## List the verbs
@@ -68,6 +69,12 @@ test-node: debug-binary ## Run the npm package centrifuge's suite against the ga
 test-browser: debug-binary ## Try the chat, the playground and the SDK in a browser
 	scripts/setup browser sdk
 	cd $(BROWSER_SUITE) && npm test --silent
+
+.PHONY: runtimes
+runtimes: debug-binary ## Try the SDK in Deno and Bun (downloads 200 MB of them, so not part of `make test`)
+	scripts/setup sdk runtimes
+	cd $(SDK) && npm run build --silent
+	cd $(RUNTIMES_SUITE) && npm test --silent
 
 .PHONY: test-python
 test-python: debug-binary ## Run the Python client's and API client's suite against the gateway

@@ -2,7 +2,7 @@
 //!
 //! Everything here exists under `--dev` only: the pages at `/` and `/chat/`, tokens for whoever asks,
 //! secrets made at the first start and kept in an ignored folder, a namespace in which clients may do
-//! all, and those of the chat.
+//! all, and those of the chat, whose history is kept in that folder, too.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ServerError;
 use crate::auth::issue;
+use crate::config::engine::EngineType;
+use crate::config::history::History;
 use crate::config::secrets::random_text;
 use crate::config::{ChannelOptions, Config, Namespace, Secret};
 use crate::node::Node;
@@ -33,6 +35,8 @@ use crate::transport::routes::{
 /// Where the secrets of a first start are kept, relative to the working directory.
 const FOLDER: &str = ".bobolink";
 const SECRETS: &str = "dev-secrets.json";
+/// The history of the chat, beside the secrets.
+const HISTORY: &str = "history.db";
 /// Letters of a secret.
 const SECRET_LENGTH: usize = 64;
 /// The namespace that clients may do all in.
@@ -99,15 +103,19 @@ pub fn prepare(config: &mut Config) -> Result<Dev, DevError> {
     config.health.enabled = true;
     config.prometheus.enabled = true;
     config.swagger.enabled = true;
+    let archives = config.archives();
     for (name, options) in [
         (NAMESPACE, open_options()),
-        (CHAT_NAMESPACE, chat_options()),
+        (CHAT_NAMESPACE, chat_options(config.engine.r#type == EngineType::Memory)),
         (TYPING_NAMESPACE, typing_options()),
     ] {
         let namespaces = &mut config.channel.namespaces;
         if !namespaces.iter().any(|namespace| namespace.name == name) {
             namespaces.push(Namespace { name: name.into(), options });
         }
+    }
+    if !archives && config.history.path == History::default().path {
+        config.history.path = format!("{FOLDER}/{HISTORY}");
     }
     let now = crate::time::Clock::real().unix_seconds();
     Ok(Dev { secrets, now })
@@ -252,11 +260,11 @@ fn open_options() -> ChannelOptions {
     }
 }
 
-/// Enough history to scroll back through, and to come back to after a day.
-fn chat_options() -> ChannelOptions {
+/// A history to scroll back through, and to come back to after a week.
+fn chat_options(archive: bool) -> ChannelOptions {
     ChannelOptions {
-        history_size: 1_000,
-        history_ttl: Duration::from_hours(24),
+        history_archive: archive,
+        allow_history_for_client: true,
         // An outbox sends before its rooms are subscribed again.
         allow_publish_for_client: true,
         ..open_options()

@@ -130,9 +130,30 @@ async fn with_dev_the_chat_has_rooms_with_history_and_words_for_the_moment() {
     client.publish("dev-chat:lobby", "{\"text\":\"hello\"}").await.expect("published");
     let room = client.subscribe("dev-chat:lobby").await.expect("subscribed");
     assert!(room.recoverable && room.offset == 1, "{room:?}");
+    let bearer = format!("Bearer {}", answer["token"].as_str().expect("a token"));
+    let path = "/history/v1/channels/dev-chat:lobby/messages";
+    let page = http(address, Method::GET, path, &[("authorization", &bearer)], "").await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(page.body.contains("\"text\":\"hello\""), "{}", page.body);
     let typing = client.subscribe("dev-typing:lobby").await.expect("subscribed");
     assert!(!typing.recoverable, "{typing:?}");
     client.publish("dev-typing:lobby", "{\"typing\":true}").await.expect("published");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_dev_the_history_of_the_chat_is_in_the_ignored_folder_unless_told_otherwise() {
+    let server = Server::start_with(NOTHING, &["--dev"]).await;
+    assert!(server.folder().join(".bobolink/history.db").exists());
+    assert!(!server.folder().join("bobolink-history.db").exists());
+
+    let elsewhere = format!("{NOTHING}history.path = \"elsewhere.db\"\n");
+    let server = Server::start_with(&elsewhere, &["--dev"]).await;
+    assert!(server.folder().join("elsewhere.db").exists());
+    assert!(!server.folder().join(".bobolink/history.db").exists());
+
+    let own = format!("{NOTHING}[[channel.namespaces]]\nname = \"dev-chat\"\n");
+    let server = Server::start_with(&own, &["--dev"]).await;
+    assert!(!server.folder().join(".bobolink/history.db").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

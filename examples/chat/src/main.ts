@@ -16,6 +16,8 @@ const ROOMS = 'chat.rooms';
 /** From this width on rooms and conversation are beside each other; `chat.css` has the same number. */
 const WIDE = matchMedia('(min-width: 760px)');
 
+const LEAVE = byId('leave', HTMLButtonElement);
+
 let session: Session | undefined;
 let shown: Room | undefined;
 
@@ -30,6 +32,7 @@ const draw = gathered(drawAll);
 
 wireTheme();
 byId('sign-out', HTMLButtonElement).addEventListener('click', leave);
+LEAVE.addEventListener('click', leaveRoom);
 byId('back', HTMLButtonElement).addEventListener('click', () => (location.hash = '#/'));
 byId('skip', HTMLAnchorElement).addEventListener('click', (event) => {
   event.preventDefault();
@@ -63,6 +66,16 @@ function leave(): void {
   login.show();
 }
 
+function leaveRoom(): void {
+  if (session && shown) {
+    session.leave(shown.name);
+    shown = undefined;
+    remember(session);
+    location.hash = '#/';
+    openFromAddress();
+  }
+}
+
 /** The address names the room, so that "back" works as on any page. */
 function openFromAddress(): void {
   if (!session) {
@@ -79,7 +92,7 @@ function openFromAddress(): void {
     return;
   }
   const room = session.join(name);
-  remembered.set(ROOMS, [...session.rooms.keys()].join(' '));
+  remember(session);
   if (room !== shown) {
     composer.switched(shown?.name, name);
     shown = room;
@@ -88,6 +101,10 @@ function openFromAddress(): void {
     composer.focus();
   }
   draw();
+}
+
+function remember({ rooms }: Session): void {
+  remembered.set(ROOMS, [...rooms.keys()].join(' '));
 }
 
 function drawAll(): void {
@@ -100,6 +117,8 @@ function drawAll(): void {
       shown.unread = 0;
     }
     byId('room-name', HTMLHeadingElement).textContent = shown.name;
+    // Somewhere one has to be.
+    LEAVE.hidden = session.rooms.size < 2;
     conversation.draw();
     people.draw(session, shown);
     people.drawTyping(session, shown);

@@ -21,13 +21,13 @@ export class NetworkSwitch {
 
   /** To be given to a client. */
   readonly listen: Network = (listener) => {
-    const page: [EventTarget, string, () => void][] = [
+    const page: [EventTarget, string, () => unknown][] = [
       [window, 'online', () => listener('online')],
       [window, 'offline', () => listener('offline')],
-      [document, 'visibilitychange', () => void (document.visibilityState === 'visible' && listener('visible'))],
+      [document, 'visibilitychange', () => document.visibilityState === 'visible' && listener('visible')],
     ];
     const undo = page.map(([target, name, heard]) => {
-      const unlessOff = (): void => void (this.#off || heard());
+      const unlessOff = (): unknown => this.#off || heard();
       target.addEventListener(name, unlessOff);
       return () => target.removeEventListener(name, unlessOff);
     });

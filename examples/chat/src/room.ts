@@ -1,15 +1,17 @@
 /** A room: its messages, who is there, and how it catches up after an absence. */
 
-import { BobolinkError, ErrorCode, type Client, type Publication, type StreamPosition, type Subscription } from '@bobolink/client';
+import { BobolinkError, type Client, type Publication, type StreamPosition, type Subscription } from '@bobolink/client';
+import { ChannelHistory, type ChannelHistoryOptions, type HistoryMessage } from '@bobolink/client/history';
 
 import { readMessage, roomChannel, type Channels, type Message } from './message.js';
 import { People } from './people.js';
-import { Timeline } from './timeline.js';
+import { Timeline, type Placed } from './timeline.js';
 
 /** Messages that a look back loads. */
 const PAGE = 30;
-/** Messages read at once to fill a hole; the server gives no more than this. */
-const FILL = 300;
+
+/** Where what was said before can be read. */
+export type Archive = Pick<ChannelHistoryOptions, 'url' | 'getToken'>;
 
 export type RoomState = { name: 'joining' } | { name: 'joined' } | { name: 'refused'; reason: string };
 
@@ -21,15 +23,16 @@ export class Room {
   unread = 0;
   #state: RoomState = { name: 'joining' };
   #busy = false;
-  #atBeginning = false;
-  /** What must be read so that nothing is missing; it stays until it is done. */
-  #owed: (() => Promise<void>) | undefined;
+  #past: 'unread' | 'begun' | 'done' = 'unread';
+  #trouble = '';
   readonly #subscription: Subscription<Message>;
+  readonly #history: ChannelHistory<Message>;
 
   constructor(
     readonly name: string,
     readonly user: string,
     client: Client<Channels>,
+    archive: Archive,
     readonly tell: (room: Room) => void,
     readonly arrived: (id: string) => void,
   ) {
@@ -49,6 +52,8 @@ export class Room {
     room.on('unsubscribed', ({ reason, error }) => this.#become({ name: 'refused', reason: error?.message ?? reason }));
     room.on('join', (info) => this.#moved(() => this.people.joined(info)));
     room.on('leave', (info) => this.#moved(() => this.people.left(info)));
+    // Its pages end where the first message begins that is heard above.
+    this.#history = new ChannelHistory(room, { ...archive, limit: PAGE });
     room.subscribe();
   }
 
@@ -63,22 +68,19 @@ export class Room {
 
   /** Whether there may be messages from before those that are shown. */
   get hasEarlier(): boolean {
-    return (this.timeline.range?.oldest ?? 0) > 1 && !this.#atBeginning;
+    return this.#past === 'begun' && !this.timeline.full;
+  }
+
+  /** Why messages could not be loaded, if they could not. */
+  get trouble(): string {
+    return this.#trouble;
   }
 
   /** Loads a page of what was said before. */
   async loadEarlier(): Promise<void> {
-    const { range } = this.timeline;
-    const epoch = this.#subscription.position?.epoch;
-    if (!range || !epoch || !this.hasEarlier || this.#busy) {
-      return;
+    if (!this.#busy && (this.hasEarlier || this.#trouble)) {
+      await this.#load();
     }
-    await this.#loading(async () => {
-      const since = { offset: range.oldest, epoch };
-      const { publications } = await this.#subscription.history({ limit: PAGE, reverse: true, since });
-      this.#atBeginning = publications.length === 0;
-      publications.forEach((publication) => this.#insert(publication));
-    });
   }
 
   close(): void {
@@ -88,54 +90,35 @@ export class Room {
   /** After each subscribe. */
   async #catchUp(recovered: boolean, { epoch, offset }: StreamPosition): Promise<void> {
     const sameStream = this.timeline.follow(epoch);
-    const since = this.timeline.range?.newest;
+    const since = this.timeline.newest ?? 0;
     if (recovered) {
       // What was missed follows as publications, before anything else can happen.
-      queueMicrotask(() => this.timeline.missed(since ?? 0, this.timeline.range?.newest ?? 0));
-    }
-    if (!sameStream || since === undefined) {
-      this.#owed = () => this.#loadNewest();
-    } else if (!recovered) {
-      this.timeline.missed(since, offset);
-      // What is owed already begins earlier, and ends where the stream does.
-      this.#owed ??= () => this.#fill(since, epoch);
-    }
-    await this.#loading(async () => {
-      await this.#owed?.();
-      this.#owed = undefined;
-    });
-  }
-
-  async #loadNewest(): Promise<void> {
-    this.#atBeginning = false;
-    const { publications } = await this.#subscription.history({ limit: PAGE, reverse: true });
-    publications.forEach((publication) => this.#insert(publication));
-  }
-
-  /** More was missed than a recovery brings: read on from where we were. */
-  async #fill(from: number, epoch: string): Promise<void> {
-    const { position } = await this.#subscription.history();
-    for (let offset = from; offset < position.offset; ) {
-      const { publications } = await this.#subscription.history({ limit: FILL, since: { offset, epoch } });
-      publications.forEach((publication) => this.#take(publication));
-      const last = publications.at(-1)?.offset;
-      if (last === undefined) {
-        return;
+      queueMicrotask(() => this.timeline.missed(since, this.timeline.newest ?? 0));
+    } else {
+      // Pages begin anew, with what is newest.
+      this.#past = 'unread';
+      if (sameStream) {
+        this.timeline.clear();
       }
-      offset = last;
+      this.timeline.missed(since, offset);
+    }
+    if (this.#past === 'unread' || this.#trouble) {
+      await this.#load();
     }
   }
 
-  async #loading(load: () => Promise<void>): Promise<void> {
+  async #load(): Promise<void> {
     this.#busy = true;
+    this.#trouble = '';
     this.#changed();
     try {
-      await load();
+      const { messages, done } = await this.#history.page();
+      const page = messages.map(placed);
+      this.timeline.addEarlier(page);
+      page.forEach(({ message }) => this.arrived(message.id));
+      this.#past = done ? 'done' : 'begun';
     } catch (error) {
-      // A lost connection comes back, and with it the next attempt.
-      if (error instanceof BobolinkError && error.code === ErrorCode.unrecoverablePosition) {
-        this.#atBeginning = true;
-      }
+      this.#trouble = error instanceof BobolinkError ? error.message : 'no answer';
     }
     this.#busy = false;
     this.#changed();
@@ -151,16 +134,12 @@ export class Room {
   }
 
   /** A message that is new to the reader. */
-  #take(publication: Publication<Message>): void {
-    if (this.#insert(publication) && publication.info?.user !== this.user) {
-      this.unread += 1;
-    }
-  }
-
-  #insert({ offset = 0, info, data }: Publication<Message>): boolean {
+  #take({ offset = 0, info, data }: Publication<Message>): void {
     const added = this.timeline.add(offset, info?.user ?? '', data);
     this.arrived(data.id);
-    return added;
+    if (added && info?.user !== this.user) {
+      this.unread += 1;
+    }
   }
 
   #moved(apply: () => void): void {
@@ -176,4 +155,9 @@ export class Room {
     this.#state = state;
     this.#changed();
   }
+}
+
+/** What the archive holds may be of anybody, as what comes live. */
+function placed({ epoch, offset, info, data }: HistoryMessage): Placed {
+  return { epoch, offset, author: info?.user ?? '', message: readMessage(data) };
 }

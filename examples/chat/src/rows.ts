@@ -70,8 +70,8 @@ export function count(n: number, noun: string): string {
 /** What has to be said between two messages. */
 function between(timeline: Timeline, before: Entry, after: Entry): NoteRow[] {
   const note = (tone: NoteRow['tone'], text: string): NoteRow => ({ kind: 'note', key: `${tone} ${after.key}`, tone, text });
-  if (before.era !== after.era) {
-    return [note('loss', 'The server lost its memory here. What is above is left in this tab only.')];
+  if (before.epoch !== after.epoch) {
+    return [note('loss', 'The server began anew here. What is above it may not have any more.')];
   }
   const gap = timeline.gap(before, after);
   return [

@@ -72,12 +72,18 @@ export class Session {
       return known;
     }
     const arrived = (id: string): void => this.outgoing.arrived(id);
-    const room = new Room(name, this.user, this.#client, this.events.room, arrived);
+    const archive = { url: new URL('/history', location.href).href, getToken: () => tokenOf(this.user) };
+    const changed = (room: Room): void => this.events.room(room);
+    const room = new Room(name, this.user, this.#client, archive, changed, arrived);
     this.rooms.set(name, room);
     return room;
   }
 
+  /** Messages that wait to be sent there are sent all the same. */
   leave(name: string): void {
+    if (this.#typing?.room === name) {
+      this.#stopTyping();
+    }
     this.rooms.get(name)?.close();
     this.rooms.delete(name);
   }

@@ -25,7 +25,7 @@ function states(outgoing: OutgoingMessages): string[] {
 async function until(condition: () => boolean): Promise<void> {
   const patience = AbortSignal.timeout(5_000);
   while (!condition()) {
-    assert.ok(!patience.aborted, `not in time: ${condition}`);
+    assert.ok(!patience.aborted, `not in time: ${String(condition)}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }

@@ -64,7 +64,7 @@ test('a new epoch begins after what was there, whatever its offsets', () => {
   timeline.add(2, 'ada', message('later'));
   timeline.add(1, 'ada', message('after'));
   assert.deepEqual(texts(timeline), ['before', 'after', 'later']);
-  assert.deepEqual(timeline.range, { oldest: 1, newest: 2 });
+  assert.equal(timeline.newest, 2);
 });
 
 test('what was missed begins behind the last that was seen, and only then', () => {
@@ -79,13 +79,68 @@ test('what was missed begins behind the last that was seen, and only then', () =
   assert.ok(!timeline.beginsMissed(third!, fourth!), 'nothing was missed');
 });
 
-test('it does not grow without end, and the newest stay', () => {
+test('a new stream has nothing new before its first message', () => {
+  const timeline = new Timeline();
+  assert.equal(timeline.newest, undefined);
+  timeline.follow('a');
+  timeline.add(7, 'ada', message('before'));
+  timeline.follow('b');
+  assert.equal(timeline.newest, undefined);
+});
+
+const placed = (epoch: string, offset: number): { epoch: string; offset: number; author: string; message: Message } => ({
+  epoch,
+  offset,
+  author: 'ada',
+  message: message(`${epoch}${offset}`),
+});
+
+test('pages lead back through the streams of the room, whatever is live meanwhile', () => {
+  const timeline = new Timeline();
+  timeline.follow('c');
+  timeline.add(2, 'ada', message('c2'));
+  timeline.addEarlier([placed('b', 9), placed('c', 1)]);
+  timeline.add(3, 'ada', message('c3'));
+  timeline.addEarlier([placed('a', 5), placed('b', 7), placed('b', 8)]);
+  timeline.addEarlier([placed('a', 3), placed('a', 4)]);
+  assert.deepEqual(texts(timeline), ['a3', 'a4', 'a5', 'b7', 'b8', 'b9', 'c1', 'c2', 'c3']);
+});
+
+test('a page that overlaps with what is there adds what is missing', () => {
+  const timeline = new Timeline();
+  timeline.follow('a');
+  [3, 5].forEach((offset) => timeline.add(offset, 'ada', message(`a${offset}`)));
+  timeline.addEarlier([1, 2, 3, 4, 5].map((offset) => placed('a', offset)));
+  assert.deepEqual(texts(timeline), ['a1', 'a2', 'a3', 'a4', 'a5']);
+});
+
+test('it does not grow without end: the newest stay, and of a page what has room', () => {
   const timeline = new Timeline(10);
   timeline.follow('a');
-  for (let offset = 1; offset <= 25; offset += 1) {
-    timeline.add(offset, 'ada', message(`m${offset}`));
+  for (let offset = 11; offset <= 25; offset += 1) {
+    timeline.add(offset, 'ada', message(`a${offset}`));
   }
-  assert.deepEqual(timeline.range, { oldest: 16, newest: 25 });
-  assert.ok(!timeline.has('m1'));
-  assert.ok(timeline.has('m25'));
+  assert.deepEqual(texts(timeline), numbered(16, 25));
+  assert.ok(!timeline.has('a11') && timeline.has('a25') && timeline.full);
+  const roomy = new Timeline(10);
+  roomy.follow('a');
+  roomy.add(9, 'ada', message('a9'));
+  roomy.addEarlier(Array.from({ length: 8 }, (_, index) => placed('a', index + 1)));
+  assert.ok(!roomy.full);
+  roomy.follow('b');
+  roomy.addEarlier([placed('0', 1), placed('0', 2)]);
+  assert.deepEqual(texts(roomy), ['02', ...numbered(1, 9)]);
 });
+
+test('what is cleared is forgotten', () => {
+  const timeline = new Timeline();
+  timeline.follow('a');
+  timeline.add(1, 'ada', message('a1'));
+  timeline.clear();
+  assert.deepEqual([timeline.entries.length, timeline.newest], [0, undefined]);
+  assert.ok(timeline.add(1, 'ada', message('a1')));
+});
+
+function numbered(first: number, last: number): string[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => `a${first + index}`);
+}

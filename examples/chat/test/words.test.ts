@@ -4,7 +4,6 @@ import { mock, test } from 'node:test';
 import type { ClientState } from '@bobolink/client';
 
 import { readMessage } from '../src/message.js';
-import type { OutgoingMessages } from '../src/outgoing.js';
 import { People } from '../src/people.js';
 import { rows, type Row } from '../src/rows.js';
 import { Timeline } from '../src/timeline.js';
@@ -104,7 +103,7 @@ test('who types is told in words', () => {
 });
 
 test('the state of the connection is told as it is', () => {
-  const outgoing = { waiting: 1 } as OutgoingMessages;
+  const outgoing = { waiting: 1 };
   const told = (state: ClientState, offline = false): string[] => {
     const { title, text, state: name } = tell({ state, offline, outgoing });
     return [name, title, text];

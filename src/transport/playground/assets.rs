@@ -28,6 +28,7 @@ const SVG: &str = "image/svg+xml";
 pub const FILES: &[Asset] = &[
     file("/", HTML, include_bytes!("index.html")),
     file("/playground/logo.svg", SVG, include_bytes!("logo.svg")),
+    file("/playground/colours.css", CSS, include_bytes!("colours.css")),
     file("/playground/playground.css", CSS, include_bytes!("playground.css")),
     file("/playground/playground.js", JS, include_bytes!("playground.js")),
     file("/playground/away.js", JS, include_bytes!("away.js")),

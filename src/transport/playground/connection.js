@@ -66,12 +66,14 @@ export class Connection {
     if (this.#client) this.#attach(sub);
   }
 
-  unsubscribe(channel) {
+  /** Where the server subscribed this tab, it is asked to end it; a token or the server's API may make it again. */
+  async unsubscribe(channel) {
     const sub = this.subs.get(channel);
     if (!sub) return;
-    if (sub.byServer) throw new Error('The server subscribed this tab, and only the server can end it.');
+    const client = sub.byServer ? this.#connected() : this.#client;
     this.#forget(sub);
-    this.#client?.find(channel)?.close();
+    if (sub.byServer) await client.unsubscribe(channel);
+    else client?.find(channel)?.close();
   }
 
   publish(channel, data) {

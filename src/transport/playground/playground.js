@@ -227,9 +227,9 @@ function drawChannels() {
   byId('feed-position').textContent = sub?.epoch ? `offset ${sub.offset} · epoch ${sub.epoch}` : '';
 }
 
-function unsubscribe(channel) {
+async function unsubscribe(channel) {
   try {
-    client.unsubscribe(channel);
+    await client.unsubscribe(channel);
   } catch (error) {
     byId('channels-note').textContent = error.message;
   }

@@ -144,6 +144,22 @@ test('a channel of an unknown namespace is refused in words', async (t) => {
   assert.match(await page.textContent('#channels-note'), /: 102 unknown channel$/);
 });
 
+test('a subscription that the server made can be ended', async (t) => {
+  if (!gateway) return t.skip('needs the server API of a gateway of its own');
+  const page = await open(t);
+  await enter(page);
+  const [user, channel] = [await page.inputValue('#user'), `dev:${randomUUID()}`];
+  await gateway.api('subscribe', { user, channel });
+  const line = page.locator(`#channels li[data-channel="${channel}"][data-state=subscribed]`);
+  await line.waitFor();
+  await line.getByRole('button', { name: 'Unsubscribe' }).click();
+  await line.waitFor({ state: 'detached' });
+  await page.locator('.frame[data-way=in][data-kind=unsubscribe]').waitFor({ state: 'attached' });
+  const { num_clients: clients } = await gateway.api('presence_stats', { channel });
+  assert.equal(clients, 0);
+  return undefined;
+});
+
 test('the page fits a phone and a desktop, light and dark', async (t) => {
   for (const viewport of [DESKTOP, PHONE]) {
     for (const colorScheme of ['light', 'dark']) {

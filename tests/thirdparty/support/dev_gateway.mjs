@@ -12,10 +12,12 @@ const PATIENCE_MS = 20_000;
 export class DevGateway {
   #child;
   #folder;
+  #flags;
 
-  /** Starts it and waits for its greeting. */
-  static async start() {
+  /** Starts it, with flags of the command line, and waits for its greeting. */
+  static async start(...flags) {
     const gateway = new DevGateway();
+    gateway.#flags = flags;
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-dev-'));
     await gateway.#run('0');
     return gateway;
@@ -27,6 +29,11 @@ export class DevGateway {
     this.#child.kill('SIGKILL');
     await ended;
     this.#child = undefined;
+  }
+
+  /** Lets a killed one forget every message. */
+  async forget() {
+    for (const ending of ['', '-wal', '-shm']) await rm(path.join(this.#folder, `.bobolink/history.db${ending}`), { force: true });
   }
 
   /** Starts a killed one again, on its port and with its secrets. */
@@ -57,7 +64,7 @@ export class DevGateway {
   async #run(port) {
     const binary = process.env.GATEWAY_BIN;
     assert.ok(binary, 'GATEWAY_BIN must name the binary');
-    const args = ['serve', '--dev', '--http_server.port', port];
+    const args = ['serve', '--dev', '--http_server.port', port, ...this.#flags];
     this.#child = spawn(binary, args, { cwd: this.#folder, stdio: ['ignore', 'pipe', 'ignore'] });
     const greeting = await greetingOf(this.#child);
     this.url = greeting.match(/Playground +(\S+?)\/\n/)[1];

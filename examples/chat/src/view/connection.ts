@@ -12,7 +12,7 @@ export interface Told {
 }
 
 /** What to tell of a connection. */
-export function tell(session: Pick<Session, 'state' | 'offline' | 'outgoing'>): Told {
+export function tell(session: Pick<Session, 'state' | 'offline'> & { outgoing: Pick<Session['outgoing'], 'waiting'> }): Told {
   const { state, offline, outgoing } = session;
   const waiting = outgoing.waiting ? ` ${sentence(count(outgoing.waiting, 'message'))} waiting.` : '';
   if (state.name === 'connected') {

@@ -3,6 +3,7 @@
 import { count, rows, type MessageRow, type NoteRow, type Row } from '../rows.js';
 import type { Room } from '../room.js';
 import type { Session } from '../session.js';
+import { KEEP } from '../timeline.js';
 import { avatar, byId, el, icon, keyed } from './dom.js';
 
 /** Pixels from the end within which the reader follows what is new. */
@@ -35,7 +36,7 @@ export class Conversation {
     // Whoever scrolls up wants to read on; the button is for who does not scroll.
     new IntersectionObserver(
       (seen) => {
-        if (seen.some(({ isIntersecting }) => isIntersecting)) {
+        if (seen.some(({ isIntersecting }) => isIntersecting) && !this.#room?.trouble) {
           void this.#room?.loadEarlier();
         }
       },
@@ -64,11 +65,19 @@ export class Conversation {
     this.#log.setAttribute('aria-live', length === 0 || room.busy ? 'off' : 'polite');
     keyed(this.#list, list, (row) => this.#draw(row));
     this.#log.setAttribute('aria-busy', String(room.busy));
-    this.#earlier.hidden = !room.hasEarlier;
-    this.#earlier.disabled = room.busy;
-    this.#beginning.hidden = room.hasEarlier || list.length === 0;
-    this.#empty.hidden = list.length > 0 || room.state.name !== 'joined' || room.busy;
+    this.#drawPast(room, list.length > 0);
     this.#keepPlace(fromEnd, this.#list.firstElementChild !== oldest, this.#list.childElementCount - length);
+  }
+
+  /** What there is above the messages. */
+  #drawPast(room: Room, some: boolean): void {
+    const { hasEarlier, trouble, busy, timeline } = room;
+    this.#earlier.hidden = !hasEarlier && !trouble;
+    this.#earlier.disabled = busy;
+    this.#earlier.textContent = trouble ? `Not loaded: ${trouble}. Try again` : 'Earlier messages';
+    this.#beginning.hidden = hasEarlier || trouble !== '' || busy || !some;
+    this.#beginning.textContent = timeline.full ? `A page shows no more than ${KEEP} messages.` : 'This is where it begins.';
+    this.#empty.hidden = some || room.state.name !== 'joined' || busy || trouble !== '';
   }
 
   #draw(row: Row): HTMLElement {
@@ -137,7 +146,7 @@ export class Conversation {
 
   #drawNewer(): void {
     this.#newer.hidden = this.#following;
-    this.#newer.lastChild?.replaceWith(this.#unseen ? `${count(this.#unseen, 'new message')}` : 'To the newest');
+    this.#newer.lastChild?.replaceWith(this.#unseen ? count(this.#unseen, 'new message') : 'To the newest');
   }
 
   #toEnd(): void {

@@ -36,8 +36,8 @@ export function icon(name: string): SVGElement {
 
 /** A person's picture: their first letter on one of eight colours. */
 export function avatar(user: string): HTMLElement {
-  const letter = [...(user || '·')][0]?.toUpperCase() ?? '·';
-  const hash = [...user].reduce((sum, char) => Math.imul(sum ^ (char.codePointAt(0) ?? 0), 0x01000193), 0x811c9dc5);
+  const letter = Array.from(user || '·')[0]?.toUpperCase() ?? '·';
+  const hash = Array.from(user).reduce((sum, char) => Math.imul(sum ^ (char.codePointAt(0) ?? 0), 0x01000193), 0x811c9dc5);
   // Names that differ little get colours that differ: the last letters reach the high bits only by this.
   const hue = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b) >>> 29;
   return el('span', 'avatar', { 'aria-hidden': 'true', 'data-hue': String(user ? hue : 'none') }, letter);

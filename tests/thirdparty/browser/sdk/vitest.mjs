@@ -1,5 +1,5 @@
 // The part of vitest that the SDK's behaviour suite uses, in a page: vitest's own `expect`, and a runner
-// that takes one test after the other.
+// that takes one test of a suite after the other.
 
 import { chai, JestAsymmetricMatchers, JestChaiExpect, JestExtend } from '@vitest/expect';
 
@@ -13,7 +13,7 @@ const PATIENCE_MS = 20_000;
 const suites = [];
 let open;
 
-export function describe(name, _options, define = _options) {
+export function describe(name, define) {
   const outer = open;
   open = { name: outer ? `${outer.name}, ${name}` : name, tests: [], beforeAll: [], afterEach: [], afterAll: [] };
   suites.push(open);
@@ -36,22 +36,24 @@ export const beforeAll = (run) => open.beforeAll.push(run);
 export const afterEach = (run) => open.afterEach.push(run);
 export const afterAll = (run) => open.afterAll.push(run);
 
-/** Runs everything, and tells of each test: its name, and the error's text if it failed. */
+/** Runs all suites beside each other, and tells of each test: its name, and the error's text if it failed. */
 export async function run(told) {
-  for (const suite of suites) {
-    await inOrder(suite.beforeAll);
-    for (const { name, run, patience } of suite.tests) {
-      const error = await failureOf(async () => {
-        try {
-          await Promise.race([run(), late(patience)]);
-        } finally {
-          await inOrder(suite.afterEach);
-        }
-      });
-      await told(`${suite.name}: ${name}`, error);
-    }
-    await inOrder(suite.afterAll);
+  await Promise.all(suites.map((suite) => runSuite(suite, told)));
+}
+
+async function runSuite({ name: suiteName, tests, ...hooks }, told) {
+  await inOrder(hooks.beforeAll);
+  for (const { name, run, patience } of tests) {
+    const error = await failureOf(async () => {
+      try {
+        await Promise.race([run(), late(patience)]);
+      } finally {
+        await inOrder(hooks.afterEach);
+      }
+    });
+    await told(`${suiteName}: ${name}`, error);
   }
+  await inOrder(hooks.afterAll);
 }
 
 function late(ms) {

@@ -52,6 +52,13 @@ export function kept(page) {
   return page.locator('#messages .message[data-state=kept] .text').allTextContents();
 }
 
+/** Waits for so many kept messages and gives their texts. */
+export async function waitForLength(page, length) {
+  const there = (wanted) => document.querySelectorAll('#messages .message[data-state=kept]').length === wanted;
+  await page.waitForFunction(there, length).catch(async () => assert.equal((await kept(page)).length, length));
+  return kept(page);
+}
+
 export function offsets(page) {
   return page.locator('#messages .message[data-state=kept]').evaluateAll((rows) => rows.map((row) => Number(row.dataset.offset)));
 }
