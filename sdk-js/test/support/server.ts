@@ -54,7 +54,7 @@ export function impatientClient(endpoint: string, options?: ClientOptions): Clie
 
 /** What every client here is told. */
 export function impatient(options?: ClientOptions): ClientOptions {
-  return { ...IMPATIENT, websocket: WebSocket as unknown as WebSocketConstructor, ...options };
+  return { ...IMPATIENT, websocket: WebSocket, ...options };
 }
 
 interface SpawnedGateway {

@@ -12,12 +12,12 @@ const PATIENCE_MS = 20_000;
 export class DevGateway {
   #child;
   #folder;
-  #flags;
+  #settings;
 
-  /** Starts it, with flags of the command line, and waits for its greeting. */
-  static async start(...flags) {
+  /** Starts it with these environment variables, and waits for its greeting. */
+  static async start(settings = {}) {
     const gateway = new DevGateway();
-    gateway.#flags = flags;
+    gateway.#settings = settings;
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-dev-'));
     await gateway.#run('0');
     return gateway;
@@ -64,8 +64,9 @@ export class DevGateway {
   async #run(port) {
     const binary = process.env.GATEWAY_BIN;
     assert.ok(binary, 'GATEWAY_BIN must name the binary');
-    const args = ['serve', '--dev', '--http_server.port', port, ...this.#flags];
-    this.#child = spawn(binary, args, { cwd: this.#folder, stdio: ['ignore', 'pipe', 'ignore'] });
+    const args = ['serve', '--dev', '--http_server.port', port];
+    const env = { ...process.env, ...this.#settings };
+    this.#child = spawn(binary, args, { cwd: this.#folder, env, stdio: ['ignore', 'pipe', 'ignore'] });
     const greeting = await greetingOf(this.#child);
     this.url = greeting.match(/Playground +(\S+?)\/\n/)[1];
     this.apiKey = greeting.match(/API key +(\S+)/)[1];

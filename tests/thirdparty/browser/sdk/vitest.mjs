@@ -13,7 +13,7 @@ const PATIENCE_MS = 20_000;
 const suites = [];
 let open;
 
-export function describe(name, define) {
+export function describe(name, options, define = options) {
   const outer = open;
   open = { name: outer ? `${outer.name}, ${name}` : name, tests: [], beforeAll: [], afterEach: [], afterAll: [] };
   suites.push(open);

@@ -94,6 +94,8 @@ export async function publish(gateway, room, texts) {
 
 /** Everything a room keeps, oldest first. */
 export async function stream(gateway, room) {
-  const { publications } = await gateway.api('history', { channel: `dev-chat:${room}`, limit: -1 });
-  return publications.map(({ data }) => data);
+  const address = `${gateway.url}/history/v1/channels/${encodeURIComponent(`dev-chat:${room}`)}/export`;
+  const response = await fetch(address, { headers: { 'X-API-Key': gateway.apiKey } });
+  assert.equal(response.status, 200);
+  return (await response.text()).split('\n').filter(Boolean).map((line) => JSON.parse(line).data);
 }
