@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use compact_str::{CompactString, format_compact};
 
+use super::slots::slot_of;
+use super::tags::slot_tag;
+
 /// Makes names behind one prefix.
 #[derive(Clone, Debug)]
 pub struct Keys {
@@ -32,7 +35,8 @@ impl Keys {
     }
 
     /// What outlives the publications of a stream: a hash of epoch `e`, top offset `s`, version `v`
-    /// in `ve`, and, ours, the identity `f` under which the epoch holds.
+    /// in `ve`, and, ours, the identity `f` under which the epoch holds, and of an archived channel its
+    /// last message id `i` with the offset `n` that has it.
     pub fn stream_meta(&self, channel: &str) -> CompactString {
         self.of_channel("stream.meta", channel)
     }
@@ -71,6 +75,31 @@ impl Keys {
     /// Ours: the PUB/SUB channel of canaries that one of a shard's readers hears.
     pub fn canaries(&self, shard: usize, reader: usize) -> CompactString {
         format_compact!("{}.bobolink.canary.{shard}.{reader}", self.prefix)
+    }
+
+    /// Ours: the queue of publications that are to be archived: a stream whose entries have the channel
+    /// `c`, epoch `e`, offset `o`, message id `i` in decimal, and the publication `d` as streams have
+    /// it. Servers that are no cluster have one; in a cluster each slot has its own, which a
+    /// [`slot_tag`] names like a channel of the slot.
+    pub fn archive_stream(&self, channel: &str) -> CompactString {
+        self.of_slot("archive.stream", channel)
+    }
+
+    /// Ours, beside each [`Keys::archive_stream`]: a hash of what epochs that may be restored from the
+    /// archive end with, `g`, and of the identity `f` under which that holds.
+    pub fn archive_state(&self, channel: &str) -> CompactString {
+        self.of_slot("archive.state", channel)
+    }
+
+    /// Ours: the slots of a cluster that have an [`Keys::archive_stream`], a set of numbers.
+    pub fn archive_slots(&self) -> CompactString {
+        format_compact!("{}.archive.slots", self.prefix)
+    }
+
+    /// Ours: the PUB/SUB channel on which it is said what left an [`Keys::archive_stream`] after it was
+    /// stored: the stream's name and ids of entries, with spaces between.
+    pub fn archive_stored(&self) -> CompactString {
+        format_compact!("{}.archive.stored", self.prefix)
     }
 
     /// When each client's presence in a channel ends: a sorted set by unix seconds.
@@ -130,6 +159,13 @@ impl Keys {
         }
     }
 
+    fn of_slot(&self, kind: &str, channel: &str) -> CompactString {
+        match self.braces {
+            false => format_compact!("{}.{kind}", self.prefix),
+            true => format_compact!("{}.{kind}.{{{}}}", self.prefix, slot_tag(slot_of(channel))),
+        }
+    }
+
     fn of_channel(&self, kind: &str, channel: &str) -> CompactString {
         let (before, behind) = if self.braces { ("{", "}") } else { ("", "") };
         let parts = [&self.prefix, ".", kind, ".", before, channel, behind];
@@ -159,6 +195,22 @@ mod tests {
         assert_eq!(keys.presence_user_clients("a"), "p.presence.user.clients.a");
         assert_eq!(keys.control(), "p.control");
         assert_eq!(keys.node("u"), "p.node.u");
+    }
+
+    #[test]
+    fn what_is_to_be_archived_waits_in_the_slot_of_its_channel() {
+        let plain = Keys::new("p");
+        assert_eq!(plain.archive_stream("a:b"), "p.archive.stream");
+        assert_eq!(plain.archive_state("a:b"), "p.archive.state");
+        let keys = plain.of_cluster();
+        for channel in ["a:b", "a}b", "chat:42"] {
+            let tag = slot_tag(slot_of(channel));
+            assert_eq!(slot_of(tag), slot_of(channel));
+            assert_eq!(keys.archive_stream(channel), format!("p.archive.stream.{{{tag}}}"));
+            assert_eq!(keys.archive_stream(tag), keys.archive_stream(channel));
+            assert_eq!(keys.archive_state(channel), format!("p.archive.state.{{{tag}}}"));
+        }
+        assert_eq!(keys.channel_of(&keys.archive_stored()), None, "no channel of clients");
     }
 
     #[test]

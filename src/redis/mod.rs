@@ -30,6 +30,7 @@ mod sharding;
 mod single;
 mod slots;
 mod suspects;
+mod tags;
 mod tls;
 
 use std::sync::Arc;
@@ -45,6 +46,8 @@ pub use self::routes::{Attachment, Durability, Route};
 pub use self::script::{Script, eval};
 pub use self::shard::{Receive, Shard};
 pub use self::sharding::shard_of;
+pub use self::slots::{SLOTS, slot_of};
+pub use self::tags::slot_tag;
 pub use self::tls::{ClientTls, ClientTlsError};
 
 use crate::config;

@@ -11,7 +11,7 @@ use super::options::Place;
 use super::resp::Value;
 
 /// How many slots there are.
-pub(super) const SLOTS: usize = 16_384;
+pub const SLOTS: usize = 16_384;
 /// Masters that are followed: as many as Redis recommends at most.
 const MAX_MASTERS: usize = 1_000;
 /// Stands for no master.
@@ -55,7 +55,7 @@ pub(super) enum Redirect {
 }
 
 /// The slot of a channel: that of all its keys, which have it in braces.
-pub(super) fn slot_of(channel: &str) -> u16 {
+pub fn slot_of(channel: &str) -> u16 {
     // A brace that closes ends the part that counts. An empty part makes the whole key count, of
     // which no two of a channel are alike: such a channel has no place in a cluster.
     let tag = channel.split('}').next().unwrap_or_default();
