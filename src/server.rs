@@ -118,9 +118,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
     node.join_cluster(outlet, config.node.info_metrics_aggregate_interval, &lifecycle);
     engine.start(&lifecycle);
-    if let Some(archive) = node.broker.archive() {
-        archive.start();
-    }
+    node.broker.start_archiving();
     if engine.is_here() {
         // Before it is said that the port listens, for those who wait for that.
         health.enter(Phase::Ready);

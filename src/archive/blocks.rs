@@ -169,6 +169,12 @@ impl Block {
         (after / BLOCK).saturating_add(1).saturating_mul(BLOCK)
     }
 
+    /// Up to where nothing above `after` is missing; `after` if the next one is.
+    pub fn dense_from(&self, after: u64, through: u64) -> u64 {
+        let next = self.holes.iter().find(|(first, last)| *first <= through && *last > after);
+        next.map_or(through, |(first, _)| first.saturating_sub(1).max(after))
+    }
+
     /// The messages above `after` and up to `through`; none if one was never stored.
     pub fn slice(&self, after: u64, through: u64) -> Option<&[Message]> {
         if self.holes.iter().any(|(first, last)| *first <= through && *last > after) {
@@ -274,6 +280,9 @@ mod tests {
             let offsets = block
                 .slice(after, through)
                 .map(|found| found.iter().map(Message::offset).collect::<Vec<_>>());
+            let dense = block.dense_from(after, through);
+            let lacks = |to: u64| missing.iter().any(|at| (after + 1..=to).contains(at));
+            prop_assert!(!lacks(dense) && (dense >= through || lacks(dense + 1)));
             let whole = !missing.iter().any(|at| (after + 1..=through).contains(at));
             prop_assert_eq!(offsets, whole.then(|| (after + 1..=through).collect::<Vec<_>>()));
         }

@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::memory::Draft;
 use super::stream::Archived;
 use super::{
-    BrokerError, History, HistoryOptions, MemoryBroker, Overflow, PublishOptions, Published, Range,
-    Stream, StreamTop, Suppressed,
+    Archive, BrokerError, History, HistoryOptions, MemoryBroker, Overflow, PublishOptions,
+    Published, Range, Stream, StreamTop, Suppressed,
 };
 use crate::archive::{
-    Blocks, Deleted, EPOCH_LETTERS, Message, MessageId, Order, PageQuery, Record, SharedStore,
-    Span, StoreError,
+    Deleted, EPOCH_LETTERS, Message, MessageId, Order, PageQuery, Record, SharedStore, Span,
+    StoreError,
 };
 use crate::protocol::publication::Publication;
 use crate::telemetry::metrics::Metrics;
@@ -34,31 +34,13 @@ const BATCH: usize = 1_024;
 /// default. What is older comes from the archive.
 const RESTORED: usize = 300;
 
-/// What the archive may take and give at once.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Publications that may wait for the store.
-    pub backlog: usize,
-    /// Publications of one recovery.
-    pub recovery_publications: u64,
-    /// Bytes of payloads of one recovery.
-    pub recovery_bytes: usize,
-    /// How old the oldest publication of a recovery may be, unless the client may read history.
-    pub recovery_age: Duration,
-    /// Bytes of blocks that are remembered.
-    pub cache: usize,
-}
-
 /// See the [module](self).
 pub struct ArchivedBroker {
     streams: Arc<MemoryBroker>,
-    store: SharedStore,
-    blocks: Blocks,
+    archive: Archive,
     clock: Clock,
-    limits: Limits,
     queue: mpsc::Sender<Waiting>,
     waiting: Mutex<Option<mpsc::Receiver<Waiting>>>,
-    metrics: Arc<Metrics>,
 }
 
 /// A publish that waits for its commit.
@@ -80,26 +62,10 @@ struct Placed {
 
 impl ArchivedBroker {
     /// A broker that archives nothing before [`ArchivedBroker::start`].
-    pub fn new(
-        streams: MemoryBroker,
-        store: SharedStore,
-        clock: Clock,
-        limits: Limits,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let (queue, waiting) = mpsc::channel(limits.backlog.max(1));
-        let blocks =
-            Blocks::new(Arc::clone(&store), clock.clone(), Arc::clone(&metrics), limits.cache);
-        Self {
-            streams: Arc::new(streams),
-            store,
-            blocks,
-            clock,
-            limits,
-            queue,
-            waiting: Mutex::new(Some(waiting)),
-            metrics,
-        }
+    pub fn new(streams: MemoryBroker, archive: Archive, clock: Clock) -> Self {
+        let (queue, waiting) = mpsc::channel(archive.limits().backlog.max(1));
+        let waiting = Mutex::new(Some(waiting));
+        Self { streams: Arc::new(streams), archive, clock, queue, waiting }
     }
 
     /// Begins to archive, until the broker is dropped.
@@ -107,29 +73,19 @@ impl ArchivedBroker {
         let Some(waiting) = self.waiting.lock().take() else { return };
         let archiver = Archiver {
             streams: Arc::clone(&self.streams),
-            store: Arc::clone(&self.store),
+            store: Arc::clone(self.archive.store()),
             clock: self.clock.clone(),
-            metrics: Arc::clone(&self.metrics),
+            metrics: Arc::clone(&self.archive.metrics),
         };
         tokio::spawn(archiver.run(waiting));
     }
 
-    pub fn store(&self) -> &SharedStore {
-        &self.store
+    pub fn archive(&self) -> &Archive {
+        &self.archive
     }
 
-    /// Reads that clients share.
-    pub fn blocks(&self) -> &Blocks {
-        &self.blocks
-    }
-
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// Takes what was deleted in the store out of everything that has copies.
-    pub fn forget(&self, channel: &str, deleted: &Deleted) {
-        self.blocks.forget(channel);
+    /// Takes what was deleted in the store out of the streams.
+    pub(super) fn forget(&self, channel: &str, deleted: &Deleted) {
         match (&deleted.epoch, deleted.offsets) {
             (Some(epoch), Some((first, last))) => self.streams.erase(channel, epoch, first, last),
             // It went over several epochs, so over all that the stream has.
@@ -147,16 +103,16 @@ impl ArchivedBroker {
         publication: Publication,
         options: &PublishOptions,
     ) -> Result<Published, BrokerError> {
-        let Some(overflow) = options.archive.filter(|_| options.history.is_some()) else {
+        let Some(archiving) = options.archive.filter(|_| options.history.is_some()) else {
             return Ok(self.streams.publish(channel, publication, options));
         };
         let (answer, answered) = oneshot::channel();
         let waiting =
             Waiting { channel: channel.into(), publication, options: options.clone(), answer };
-        match overflow {
+        match archiving.overflow {
             Overflow::Fail => {
                 if self.queue.try_send(waiting).is_err() {
-                    self.metrics.history.refused.inc();
+                    self.archive.metrics.history.refused.inc();
                     return Err(BrokerError::ArchiveUnavailable);
                 }
             }
@@ -176,7 +132,7 @@ impl ArchivedBroker {
         options: &HistoryOptions,
     ) -> Result<History, BrokerError> {
         if self.streams.draft(channel).is_none() {
-            let restored = restore(&self.store, &self.clock, channel, options).await;
+            let restored = restore(self.archive.store(), &self.clock, channel, options).await;
             let (stream, known) = restored.map_err(|error| unavailable(&error))?;
             if !known {
                 // Made-up names cost nothing: every channel without a message has the same epoch.
@@ -334,7 +290,8 @@ impl Archiver {
         for mut one in placed {
             let waiting = &mut one.waiting;
             let draft = self.streams.draft(&waiting.channel);
-            let (Some(Overflow::Drop), Some(draft)) = (waiting.options.archive, draft) else {
+            let overflow = waiting.options.archive.map(|archiving| archiving.overflow);
+            let (Some(Overflow::Drop), Some(draft)) = (overflow, draft) else {
                 self.metrics.history.refused.inc();
                 if in_doubt {
                     self.streams.let_go(&waiting.channel);
@@ -418,7 +375,8 @@ async fn restore(
     Ok((Stream::restored(top, archived, kept, now + left, meta_expires), true))
 }
 
-fn unavailable(error: &StoreError) -> BrokerError {
+/// A store that cannot be read.
+pub(super) fn unavailable(error: &StoreError) -> BrokerError {
     tracing::error!(%error, "the archive cannot be read");
     BrokerError::ArchiveUnavailable
 }

@@ -4,6 +4,7 @@
 //! the memory broker is the test double of the others.
 
 mod answers;
+mod archive;
 mod archived;
 mod control;
 mod memory;
@@ -15,14 +16,16 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
-pub use self::archived::{ArchivedBroker, Limits};
+pub use self::archive::{Archive, Limits};
+pub use self::archived::ArchivedBroker;
 #[cfg(test)]
 pub use self::control::Sent;
 pub use self::control::{ControlInlet, ControlMessages, ControlOutlet, Controller, control_queue};
 pub use self::memory::MemoryBroker;
-pub use self::redis::{ControlNames, Receiver, RedisBroker, RedisControl};
+pub use self::redis::{ControlNames, Receiver, RedisBroker, RedisControl, Stored, erase};
 pub use self::stream::{History, Range, Stream, StreamTop};
 
+use crate::archive::Deleted;
 use crate::protocol::publication::{ClientInfo, Publication};
 
 /// Keeps streams and carries publications to the hubs of all nodes.
@@ -53,7 +56,15 @@ pub struct PublishOptions {
     /// Subscribers that negotiated it may get a patch against the publication before this one.
     pub delta: bool,
     /// The archive has to have it, or what happens if that cannot be.
-    pub archive: Option<Overflow>,
+    pub archive: Option<Archiving>,
+}
+
+/// How a publication is archived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Archiving {
+    pub overflow: Overflow,
+    /// Answer only once the store has it, rather than what will bring it there.
+    pub until_stored: bool,
 }
 
 /// What becomes of a publication that cannot be archived.
@@ -217,16 +228,54 @@ impl Broker {
     ) -> Result<History, BrokerError> {
         match self {
             Self::Archived(broker) => broker.history(channel, range, options).await,
+            Self::Redis(broker) => broker.archived_history(channel, range, options.meta_ttl).await,
             _ => self.history(channel, range, options.meta_ttl).await,
         }
     }
 
     /// The archive, if there is one.
-    pub fn archive(&self) -> Option<&ArchivedBroker> {
+    pub fn archive(&self) -> Option<&Archive> {
         match self {
-            Self::Archived(broker) => Some(broker),
+            Self::Archived(broker) => Some(broker.archive()),
+            Self::Redis(broker) => broker.archive(),
             _ => None,
         }
+    }
+
+    /// Begins to archive, until the broker is dropped.
+    pub fn start_archiving(&self) {
+        if let Self::Archived(broker) = self {
+            broker.start();
+        }
+    }
+
+    /// For how long the oldest of what is to be archived has waited in the queue of a channel, if
+    /// anything has. What was published since that time may not be in the archive yet.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] and [`BrokerError::OutcomeUnknown`]: it cannot be known.
+    pub async fn archive_lag(&self, channel: &str) -> Result<Option<Duration>, BrokerError> {
+        match self {
+            Self::Redis(broker) => broker.archive_lag(channel).await,
+            // What is in a stream is in the archive.
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes what was deleted in the archive out of everything that has copies.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] and [`BrokerError::OutcomeUnknown`]: streams may have copies.
+    pub async fn forget(&self, channel: &str, deleted: &Deleted) -> Result<(), BrokerError> {
+        if let Some(archive) = self.archive() {
+            archive.blocks().forget(channel);
+        }
+        match self {
+            Self::Archived(broker) => broker.forget(channel, deleted),
+            Self::Redis(broker) => broker.forget(channel, deleted).await?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Drops a stream's publications; epoch and offset go on.

@@ -56,6 +56,8 @@ section! {
         pub history_archive: bool,
         /// What becomes of publications that the archive cannot take. Not of Centrifugo.
         pub history_archive_overflow: ArchiveOverflow,
+        /// When a publish into an archived channel is answered. Not of Centrifugo.
+        pub history_archive_ack: ArchiveAck,
         /// Every subscription notices lost publications.
         pub force_positioning: bool,
         /// Subscriptions that ask notice lost publications.
@@ -137,6 +139,17 @@ choice! {
         Fail = "fail",
         /// They are delivered and missing in the archive.
         Drop = "drop",
+    }
+}
+
+choice! {
+    /// When a publish into an archived channel is answered.
+    pub enum ArchiveAck {
+        /// With Redis once it is in the queue for the store; with the memory engine once it is stored.
+        #[default]
+        Queued = "queued",
+        /// Once it is stored.
+        Stored = "stored",
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Config;
 use super::channel::ChannelOptions;
-use super::engine::EngineType;
 use super::report::Report;
 use super::setting::{choice, join, section};
 use super::units::ByteSize;
@@ -19,8 +18,10 @@ section! {
         pub path: String = "bobolink-history.db".into(),
         /// Memory for pages of the file, for each of its connections.
         pub file_cache_size: ByteSize = 8 * 1024 * 1024,
-        /// Publications that may wait to be stored.
+        /// Publications that may wait to be stored; in Redis, those of one queue.
         pub backlog: u32 = 10_000,
+        /// The longest that a publish waits to be stored, with `history_archive_ack = "stored"`.
+        pub ack_timeout: Duration = Duration::from_secs(10),
         /// Leaves out the REST service.
         pub rest_disabled: bool,
         /// Where the REST service is on the main port, and on that of `bobolink history`.
@@ -69,27 +70,26 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     for (key, _) in positive.iter().filter(|(_, positive)| !positive) {
         report.fault(&[key], "0 is not allowed, expected a limit");
     }
+    if history.ack_timeout.is_zero() {
+        report.fault(&["history.ack_timeout"], "0 is not allowed, expected a limit");
+    }
     if history.path.is_empty() {
         report.fault(&["history.path"], "must be the path of a file");
     }
     let channel = &config.channel;
-    check_options(&channel.without_namespace, "channel.without_namespace", config, report);
+    check_options(&channel.without_namespace, "channel.without_namespace", report);
     for (index, namespace) in channel.namespaces.iter().enumerate() {
         let at = item_path("channel.namespaces", index, &namespace.name);
-        check_options(&namespace.options, &at, config, report);
+        check_options(&namespace.options, &at, report);
     }
 }
 
-fn check_options(options: &ChannelOptions, at: &str, config: &Config, report: &mut Report<'_>) {
+fn check_options(options: &ChannelOptions, at: &str, report: &mut Report<'_>) {
     if !options.history_archive {
         return;
     }
     let key = join(at, "history_archive");
     if options.history_size == 0 || options.history_ttl.is_zero() {
         report.fault(&[&key], "needs history: set history_size and history_ttl");
-    }
-    if config.engine.r#type != EngineType::Memory {
-        let message = "is not there with Redis yet, only with engine.type = \"memory\"";
-        report.fault(&[&key, "engine.type"], message);
     }
 }

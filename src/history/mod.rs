@@ -19,6 +19,7 @@ use axum::body::Body as AxumBody;
 use axum::extract::Request as AxumRequest;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use futures_util::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
 use hyper::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, VARY};
 use hyper::{Method, Request, Response, StatusCode};
@@ -53,8 +54,13 @@ pub struct Parts {
 /// Gives the rules in force.
 pub type InForce = Arc<dyn Fn() -> Arc<Rules> + Send + Sync>;
 
-/// Called with a channel and what was deleted in it.
-pub type Forget = Arc<dyn Fn(&str, &Deleted) + Send + Sync>;
+/// Called with a channel and what was deleted in it; fails if there may be copies left.
+pub type Forget =
+    Arc<dyn Fn(&str, &Deleted) -> BoxFuture<'static, Result<(), CopiesLeft>> + Send + Sync>;
+
+/// A deleted message may still be in a stream. Deleting once more is harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopiesLeft;
 
 /// See the [module](self).
 pub struct HistoryService {

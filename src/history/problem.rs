@@ -75,6 +75,12 @@ impl Problem {
         Self::new("not_found", "Not found", StatusCode::NOT_FOUND).saying(detail)
     }
 
+    /// Deleted messages may still be in a stream.
+    pub fn copies_left() -> Self {
+        Self::new("unavailable", "Unavailable", StatusCode::SERVICE_UNAVAILABLE)
+            .saying("deleted, but the stream at hand may have it still: delete the range once more")
+    }
+
     pub fn response(self) -> Response {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = Response::new(Body::from(body));

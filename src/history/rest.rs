@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::shapes::{
     ChannelShape, ChannelsShape, DeletedShape, MessageShape, PageShape, PositionShape,
 };
-use super::{Parts, access, export, openapi};
+use super::{CopiesLeft, Parts, access, export, openapi};
 use crate::archive::{Anchor, Deletion, Message, MessageId, Order, Page, PageQuery};
 
 /// Messages of a page, unless asked otherwise.
@@ -401,11 +401,11 @@ async fn summary(parts: &Parts, channel: &str) -> Result<ChannelShape, Problem> 
 async fn remove(parts: &Parts, channel: &str, what: Deletion) -> Answer {
     let is_one = matches!(what, Deletion::Message(_));
     let deleted = parts.store.delete(channel, what).await?;
-    if deleted.count > 0 {
-        (parts.forget)(channel, &deleted);
-    } else if is_one {
+    if deleted.count == 0 && is_one {
         return Err(Problem::not_found("the channel has no such message"));
     }
+    // Also if there was nothing: a try before may have left copies.
+    (parts.forget)(channel, &deleted).await.map_err(|CopiesLeft| Problem::copies_left())?;
     Ok(json(&DeletedShape { deleted: deleted.count }))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::publish::history_options;
 use super::{Error, Node};
-use crate::broker::{ArchivedBroker, History, Range, StreamTop};
+use crate::broker::{Archive, History, Range, StreamTop};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::StreamPosition;
 use crate::telemetry::metrics::labels::Action;
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// The archive, if this channel's publications are in one.
-    pub fn archive_of(&self, channel: &str) -> Option<(&ArchivedBroker, Arc<ChannelRules>)> {
+    pub fn archive_of(&self, channel: &str) -> Option<(&Archive, Arc<ChannelRules>)> {
         let archive = self.broker.archive()?;
         let rules = self.channel(channel).ok()?;
         rules.options.history_archive.then_some((archive, rules))

@@ -7,6 +7,7 @@ mod channels;
 mod control;
 mod history;
 mod order;
+mod past;
 mod peers;
 mod presence;
 mod publish;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 pub use self::history::HistoryQuery;
 pub use self::order::{CLOSE_CODES, MAX_CLOSE_REASON, Selection, UserRefresh, UserSubscribe};
+pub use self::past::{Density, PastError};
 pub use self::peers::Peers;
 pub use self::publish::{Payload, Publish};
 pub use self::subscribe::Pending;

@@ -7,11 +7,12 @@ use bytes::Bytes;
 
 use super::{Error, Node};
 use crate::broker::{
-    BrokerError, HistoryOptions, KeyOwner, Overflow, PublishOptions, Published, Suppressed,
+    Archiving, BrokerError, HistoryOptions, KeyOwner, Overflow, PublishOptions, Published,
+    Suppressed,
 };
 use crate::channel::ChannelRules;
 use crate::config::ChannelOptions;
-use crate::config::channel::ArchiveOverflow;
+use crate::config::channel::{ArchiveAck, ArchiveOverflow};
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::telemetry::metrics::labels::{MessageType, SuppressReason};
 
@@ -70,7 +71,7 @@ impl Node {
             version: publish.version,
             version_epoch: publish.version_epoch,
             delta: publish.delta || rules.options.delta_publish,
-            archive: overflow(&rules.options).filter(|_| keeps),
+            archive: archiving(&rules.options).filter(|_| keeps),
         };
         let publication = Publication {
             data,
@@ -121,10 +122,12 @@ pub(super) fn history_options(rules: &ChannelRules) -> HistoryOptions {
     }
 }
 
-/// Whether publications are archived, and what becomes of those that cannot be.
-fn overflow(options: &ChannelOptions) -> Option<Overflow> {
-    options.history_archive.then_some(match options.history_archive_overflow {
+/// Whether publications are archived, and how.
+fn archiving(options: &ChannelOptions) -> Option<Archiving> {
+    let overflow = match options.history_archive_overflow {
         ArchiveOverflow::Fail => Overflow::Fail,
         ArchiveOverflow::Drop => Overflow::Drop,
-    })
+    };
+    let until_stored = options.history_archive_ack == ArchiveAck::Stored;
+    options.history_archive.then_some(Archiving { overflow, until_stored })
 }

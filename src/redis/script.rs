@@ -11,8 +11,16 @@ pub enum Script {
     PublishStream,
     /// Tell the subscribers unless the idempotency key was seen.
     PublishOnce,
+    /// Append to a stream and to the queue of what is to be archived, and tell the subscribers.
+    PublishArchived,
     /// Read a stream.
     History,
+    /// Read the stream of an archived channel.
+    HistoryArchived,
+    /// See which entries are still in the queue of what is to be archived.
+    Waiting,
+    /// Take publications out of a stream.
+    Erase,
     /// Add or renew clients in a channel's presence.
     PresenceAdd,
     /// Remove a client from it.
@@ -26,10 +34,14 @@ pub enum Script {
 }
 
 impl Script {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::PublishStream,
         Self::PublishOnce,
+        Self::PublishArchived,
         Self::History,
+        Self::HistoryArchived,
+        Self::Waiting,
+        Self::Erase,
         Self::PresenceAdd,
         Self::PresenceRemove,
         Self::PresenceGet,
@@ -42,7 +54,15 @@ impl Script {
         match self {
             Self::PublishStream => include_str!("lua/publish_stream.lua"),
             Self::PublishOnce => include_str!("lua/publish_once.lua"),
+            Self::PublishArchived => {
+                concat!(include_str!("lua/archive.lua"), include_str!("lua/publish_archived.lua"))
+            }
             Self::History => include_str!("lua/history.lua"),
+            Self::HistoryArchived => {
+                concat!(include_str!("lua/archive.lua"), include_str!("lua/history_archived.lua"))
+            }
+            Self::Waiting => include_str!("lua/waiting.lua"),
+            Self::Erase => include_str!("lua/erase.lua"),
             Self::PresenceAdd => include_str!("lua/presence_add.lua"),
             Self::PresenceRemove => include_str!("lua/presence_remove.lua"),
             Self::PresenceGet => include_str!("lua/presence_get.lua"),

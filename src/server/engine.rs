@@ -7,12 +7,11 @@ use uuid::Uuid;
 
 use crate::archive::SharedStore;
 use crate::broker::{
-    ArchivedBroker, Broker, ControlNames, ControlOutlet, Controller, Limits, MemoryBroker,
-    Receiver, RedisBroker, RedisControl, control_queue,
+    Archive, ArchivedBroker, Broker, ControlNames, ControlOutlet, Controller, Limits, MemoryBroker,
+    Receiver, RedisBroker, RedisControl, Stored, control_queue,
 };
 use crate::config::Config;
 use crate::config::engine::EngineType;
-use crate::config::history::History;
 use crate::hub::Hub;
 use crate::lifecycle::Lifecycle;
 use crate::node::Peers;
@@ -60,9 +59,21 @@ impl Engine {
         let spread = settings.failover_spread;
         let control = ControlNames::new(&keys, &uid, inlet);
         let receiver = Receiver::new(Arc::clone(hub), clock.clone(), keys, spread);
-        let receiver: Arc<dyn Receive> = Arc::new(receiver.with_control(control));
+        let receiver = receiver.with_control(control);
+        let stored = Arc::<Stored>::default();
+        let receiver: Arc<dyn Receive> = match store.is_some() {
+            true => Arc::new(receiver.with_stored(Arc::clone(&stored))),
+            false => Arc::new(receiver),
+        };
         let redis = Redis::reporting(settings, clock, &receiver, reporting)?;
-        let broker = Arc::new(RedisBroker::new(Arc::clone(&redis), clock.clone()));
+        let broker = RedisBroker::new(Arc::clone(&redis), clock.clone());
+        let broker = Arc::new(match store {
+            Some(store) => {
+                let archive = archive(store, config, clock, &reporting.metrics);
+                broker.with_archive(archive, stored)
+            }
+            None => broker,
+        });
         let presence = RedisPresence::new(
             Arc::clone(&redis),
             clock.clone(),
@@ -87,12 +98,8 @@ impl Engine {
                 let streams = MemoryBroker::new(Arc::clone(hub), clock.clone());
                 let streams = streams.with_user_keys(*user_keys);
                 let Some(store) = store else { return Broker::Memory(streams) };
-                let (store, clock) = (Arc::clone(store), clock.clone());
-                let limits = limits(&config.history);
-                let metrics = Arc::clone(metrics);
-                Broker::Archived(Box::new(ArchivedBroker::new(
-                    streams, store, clock, limits, metrics,
-                )))
+                let archive = archive(Arc::clone(store), config, clock, metrics);
+                Broker::Archived(Box::new(ArchivedBroker::new(streams, archive, clock.clone())))
             }
             Self::Redis { broker, .. } => Broker::Redis(Arc::clone(broker)),
         }
@@ -127,12 +134,15 @@ impl Engine {
     }
 }
 
-fn limits(history: &History) -> Limits {
-    Limits {
+fn archive(store: SharedStore, config: &Config, clock: &Clock, metrics: &Arc<Metrics>) -> Archive {
+    let history = &config.history;
+    let limits = Limits {
         backlog: history.backlog as usize,
         recovery_publications: history.recovery_max_publications.into(),
         recovery_bytes: history.recovery_max_size,
         recovery_age: history.recovery_max_age,
         cache: history.recovery_cache_size,
-    }
+        ack_timeout: history.ack_timeout,
+    };
+    Archive::new(store, clock.clone(), limits, Arc::clone(metrics))
 }

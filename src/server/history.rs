@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::ready;
+
 use super::{Config, ServerError};
 use crate::api::access::Access;
 use crate::archive::{Deleted, SharedStore};
-use crate::history::{Forget, HistoryService, InForce, METHODS, Parts};
+use crate::history::{CopiesLeft, Forget, HistoryService, InForce, METHODS, Parts};
 use crate::lifecycle::Lifecycle;
 use crate::node::Node;
 use crate::telemetry::health::{Health, Phase};
@@ -29,9 +32,15 @@ pub fn add_to_node(
     let with_rules = Arc::clone(node);
     let with_copies = Arc::clone(node);
     let forget = move |channel: &str, deleted: &Deleted| {
-        if let Some(archive) = with_copies.broker.archive() {
-            archive.forget(channel, deleted);
-        }
+        let (node, channel, deleted) =
+            (Arc::clone(&with_copies), channel.to_owned(), deleted.clone());
+        let forget = async move {
+            node.broker.forget(&channel, &deleted).await.map_err(|error| {
+                tracing::error!(%error, channel, "a deleted message may be in a stream still");
+                CopiesLeft
+            })
+        };
+        forget.boxed()
     };
     let rules = Arc::new(move || with_rules.rules());
     add(routes, config, store, rules, Arc::new(forget))
@@ -51,7 +60,7 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     let health = Arc::new(Health::default());
     let mut routes = Routes::new();
     routes.count_requests(Arc::clone(&metrics));
-    let forget = Arc::new(|_: &str, _: &Deleted| {});
+    let forget = Arc::new(|_: &str, _: &Deleted| ready(Ok(())).boxed());
     let in_force = Arc::new(move || Arc::clone(&rules));
     add(&mut routes, config, Arc::clone(&store), in_force, forget)?;
     probes::add_health(&mut routes, &config.health.handler_prefix, &health)?;

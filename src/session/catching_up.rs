@@ -1,6 +1,8 @@
 //! Recovery from further back than streams reach: the archive is read page by page, as fast as the
 //! client takes it, and only the last stretch goes through the merge with the present.
 //!
+//! What the archive does not have yet is read from the stream at hand.
+//!
 //! Before the reply says `recovered` it is proven that nothing is missing up to the stream's top.
 //! After it, whatever goes wrong ends the subscription with 2500 (3010 for a server-side one), and
 //! the client goes on from what it has.
@@ -9,15 +11,18 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::Session;
 use super::establish::Grant;
 use super::refusal::Refusal;
-use crate::archive::{Block, Chain, Message as Archived, Span, StoreError};
-use crate::broker::{ArchivedBroker, StreamTop};
+use crate::archive::{Chain, Span};
+use crate::broker::{Archive, StreamTop};
 use crate::channel::permission;
 use crate::hub::{Delivery, Message, Position, Reserved, Signal, Start};
+use crate::node::{Density, Node, PastError};
 use crate::protocol::codes::{Disconnect, ErrorCode};
-use crate::protocol::publication::StreamPosition;
+use crate::protocol::publication::{Publication, StreamPosition};
 
 /// Publications that may wait for a connection to take them before more are read: this part of what
 /// its queue holds at most.
@@ -40,7 +45,11 @@ pub(super) struct Path {
 }
 
 /// Publications of a path, in order.
-pub(super) type Page = Vec<Archived>;
+#[derive(Default)]
+pub(super) struct Page {
+    pub publications: Vec<Arc<Publication>>,
+    epoch: CompactString,
+}
 
 /// Why catching up ended early.
 enum Broken {
@@ -50,10 +59,15 @@ enum Broken {
     Lost(&'static str),
 }
 
-impl From<StoreError> for Broken {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "a recovery from the archive broke off");
-        Self::Lost("the store failed")
+impl From<PastError> for Broken {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::Missing => Self::Lost("a publication is missing"),
+            error => {
+                tracing::error!(%error, "a recovery from the archive broke off");
+                Self::Lost("what was missed cannot be read")
+            }
+        }
     }
 }
 
@@ -67,11 +81,11 @@ impl Session {
         asked: &StreamPosition,
         top: &StreamTop,
     ) -> Result<Option<Path>, Refusal> {
-        let Some((archive, _)) = self.node.archive_of(channel) else { return Ok(None) };
+        let Some((archive, rules)) = self.node.archive_of(channel) else { return Ok(None) };
         let limits = *archive.limits();
         let chain = match *asked.epoch == *top.epoch {
             true => Chain::default(),
-            false => archive.store().chain(channel).await.map_err(|error| unread(&error))?,
+            false => archive.store().chain(channel).await.map_err(|error| unread(&error.into()))?,
         };
         let to = StreamPosition { offset: top.offset, epoch: top.epoch.to_string() };
         let Some(spans) = chain.path(asked, &to) else { return Ok(None) };
@@ -80,9 +94,13 @@ impl Session {
             return Ok(None);
         }
         for span in &spans {
-            let holes = archive.store().holes(channel, span, 1).await;
-            if !holes.map_err(|error| unread(&error))?.is_empty() {
-                return Ok(None);
+            let is_current = span.epoch == top.epoch;
+            let density = self.node.density(archive, &rules, channel, span, is_current).await;
+            match density.map_err(|error| unread(&error))? {
+                Density::Dense => {}
+                Density::Gap => return Ok(None),
+                // It is not known yet; the client is to ask again.
+                Density::Late => return Err(ErrorCode::INTERNAL.into()),
             }
         }
         let left = (limits.recovery_publications, limits.recovery_bytes);
@@ -90,16 +108,19 @@ impl Session {
         // A position is a claim, not a right.
         let may_read = permission::history(&grant.rules, &self.actor(true)).is_ok();
         let oldest = self.node.clock.unix_millis() - limits.recovery_age.as_millis() as i64;
-        if !may_read && path.begins_before(archive, oldest).await.map_err(|error| unread(&error))? {
-            return Ok(None);
+        if !may_read {
+            let begins_before = path.begins_before(&self.node, archive, oldest).await;
+            if begins_before.map_err(|error| unread(&error))? {
+                return Ok(None);
+            }
         }
         Ok(Some(path))
     }
 
     /// The first page of a path.
     pub(super) async fn first_page(&self, path: &mut Path) -> Result<Page, Refusal> {
-        let Some(archive) = self.node.broker.archive() else { return Ok(Page::new()) };
-        let page = path.next(archive, self.page_bytes()).await;
+        let Some(archive) = self.node.broker.archive() else { return Ok(Page::default()) };
+        let page = path.next(&self.node, archive, self.page_bytes()).await;
         // Nobody was told yet that all will come.
         page.map_err(|_| ErrorCode::INTERNAL.into())
     }
@@ -132,7 +153,7 @@ impl Session {
         loop {
             while path.len() > 0 {
                 self.taken().await?;
-                let page = path.next(archive, self.page_bytes()).await?;
+                let page = path.next(&self.node, archive, self.page_bytes()).await?;
                 let messages = self.encode_past(reserved, delivery, &page)?;
                 if !self.node.hub.feed(reserved, messages) {
                     return Err(Broken::Gone);
@@ -154,7 +175,7 @@ impl Session {
     /// The last stretch: what was published since the hold is kept, so nothing can be between.
     async fn merge(
         &self,
-        archive: &ArchivedBroker,
+        archive: &Archive,
         reserved: &Reserved,
         delivery: &Delivery,
         mut path: Path,
@@ -162,7 +183,7 @@ impl Session {
     ) -> Result<(), Broken> {
         let mut last = Vec::new();
         while path.len() > 0 {
-            let page = path.next(archive, self.page_bytes()).await?;
+            let page = path.next(&self.node, archive, self.page_bytes()).await?;
             last.extend(self.encode_past(reserved, delivery, &page)?);
         }
         let position = Position { offset: top.offset, epoch: top.epoch };
@@ -197,18 +218,17 @@ impl Session {
         &self,
         reserved: &Reserved,
         delivery: &Delivery,
-        page: &[Archived],
+        page: &Page,
     ) -> Result<Vec<Message>, Broken> {
-        let encode = |archived: &Archived| {
-            let (publication, epoch) = (&archived.publication, &archived.epoch);
-            let hub = &self.node.hub;
+        let encode = |publication: &Arc<Publication>| {
+            let (hub, epoch) = (&self.node.hub, &page.epoch);
             let message = hub.encode_past(reserved, self.codec(), delivery, publication, epoch);
             message.map_err(|_| {
                 self.outbox().close(Disconnect::INAPPROPRIATE_PROTOCOL);
                 Broken::Gone
             })
         };
-        page.iter().filter_map(|archived| encode(archived).transpose()).collect()
+        page.publications.iter().filter_map(|past| encode(past).transpose()).collect()
     }
 
     fn page_bytes(&self) -> usize {
@@ -223,33 +243,32 @@ impl Path {
     }
 
     /// Reads on to the end of a block, or until `bytes` are reached.
-    async fn next(&mut self, archive: &ArchivedBroker, bytes: usize) -> Result<Page, Broken> {
+    async fn next(&mut self, node: &Node, archive: &Archive, bytes: usize) -> Result<Page, Broken> {
         while self.spans.front().is_some_and(Span::is_empty) {
             self.spans.pop_front();
         }
-        let Some(span) = self.spans.front_mut() else { return Ok(Page::new()) };
+        let Some(span) = self.spans.front_mut() else { return Ok(Page::default()) };
         let (publications, size_left) = self.left;
         if publications == 0 || size_left == 0 {
             return Err(Broken::Lost("it would bring more than one recovery may"));
         }
-        let blocks = archive.blocks();
-        let block = blocks.following(&self.channel, &span.epoch, span.after).await?;
-        let end = Block::end_of(span.after).min(span.through);
-        let found = block.slice(span.after, end).ok_or(Broken::Lost("a publication is missing"))?;
-        let (mut page, mut size, mut reached) = (Page::new(), 0, end);
-        for archived in found {
-            if size >= bytes {
-                reached = archived.offset() - 1;
-                break;
-            }
-            size += archived.publication.data.len();
-            page.push(archived.clone());
+        let (mut found, mut reached) = node.past(archive, &self.channel, span).await?;
+        let mut size = 0;
+        let mut fits = |past: &Arc<Publication>| {
+            let fits = size < bytes;
+            size += if fits { past.data.len() } else { 0 };
+            fits
+        };
+        let count = found.iter().take_while(|past| fits(past)).count();
+        if let Some(next) = found.get(count) {
+            reached = next.offset - 1;
         }
+        found.truncate(count);
         // Past the bound by a page at most: what is smaller than a message must not keep it for ever.
         let read = reached - span.after;
         self.left = (publications.saturating_sub(read), size_left.saturating_sub(size));
         span.after = reached;
-        Ok(page)
+        Ok(Page { publications: found, epoch: span.epoch.clone() })
     }
 
     /// What was published since belongs to the path as well.
@@ -266,19 +285,18 @@ impl Path {
     /// Whether its first publication is older than `millis`, in unix milliseconds.
     async fn begins_before(
         &self,
-        archive: &ArchivedBroker,
+        node: &Node,
+        archive: &Archive,
         millis: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, PastError> {
         let Some(span) = self.spans.iter().find(|span| !span.is_empty()) else { return Ok(false) };
-        let block = archive.blocks().following(&self.channel, &span.epoch, span.after).await?;
-        let end = Block::end_of(span.after).min(span.through);
-        let first = block.slice(span.after, end).and_then(<[_]>::first);
-        Ok(first.is_some_and(|first| first.publication.time < millis))
+        let (found, _) = node.past(archive, &self.channel, span).await?;
+        Ok(found.first().is_some_and(|first| first.time < millis))
     }
 }
 
-/// A store that does not answer proves nothing: the client is to ask again.
-fn unread(error: &StoreError) -> Refusal {
+/// What does not answer proves nothing: the client is to ask again.
+fn unread(error: &PastError) -> Refusal {
     tracing::error!(%error, "the archive cannot be read for a recovery");
     ErrorCode::INTERNAL.into()
 }

@@ -17,13 +17,15 @@ pub struct Recovery {
 
 /// Stream mode: `history` is everything since `asked`, up to the recovery limit.
 ///
-/// A gap anywhere, at the beginning (trimmed), at the end (over the limit) or in the whole (expired)
-/// makes it a failure: a part is never passed off as the whole.
+/// A gap anywhere, at the beginning (trimmed), in the middle (deleted), at the end (over the limit) or
+/// in the whole (expired) makes it a failure: a part is never passed off as the whole.
 pub fn from_stream(asked: &StreamPosition, history: History, filter: Option<&Filter>) -> Recovery {
     let History { publications, top } = history;
     let whole = match (publications.first(), publications.last()) {
         (Some(first), Some(last)) => {
-            Some(first.offset) == asked.offset.checked_add(1) && last.offset == top.offset
+            Some(first.offset) == asked.offset.checked_add(1)
+                && last.offset == top.offset
+                && top.offset - asked.offset == publications.len() as u64
         }
         _ => top.offset == asked.offset,
     };
@@ -86,6 +88,11 @@ mod tests {
     #[test]
     fn a_trimmed_beginning_is_not_recovered() {
         assert_eq!(offsets(&from_stream(&at(1), history(3..=5, 5), None)), None);
+    }
+
+    #[test]
+    fn a_gap_in_the_middle_is_not_recovered() {
+        assert_eq!(offsets(&from_stream(&at(2), history([3, 5], 5), None)), None);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Session {
         delta: bool,
     ) -> Result<Found, Refusal> {
         let page = self.first_page(&mut path).await?;
-        let publications = page.into_iter().map(|archived| archived.publication);
+        let publications = page.publications.into_iter();
         let publications: Vec<_> =
             publications.filter(|p| filter.is_none_or(|filter| filter.matches(&p.tags))).collect();
         self.count_recovery(true, publications.len());

@@ -1,6 +1,7 @@
 //! The Redis engine against the real server: each test starts its own.
 
 mod access;
+mod archived;
 mod cluster;
 mod cluster_faults;
 mod clusters;

@@ -24,6 +24,10 @@ impl RedisBroker {
     /// Until `stop`, checks positions in `hub` after each interruption. Those who have missed
     /// something are told over the time of `spread`.
     pub fn start(self: &Arc<Self>, hub: &Arc<Hub>, spread: Duration, stop: &CancellationToken) {
+        if self.archive.is_some() {
+            let (stored, redis) = (Arc::clone(&self.stored), Arc::clone(&self.redis));
+            tokio::spawn(stored.watch(redis, stop.clone()));
+        }
         for shard in self.redis.shards() {
             let (broker, hub, shard) = (Arc::clone(self), Arc::clone(hub), Arc::clone(shard));
             tokio::spawn(stop.clone().run_until_cancelled_owned(async move {

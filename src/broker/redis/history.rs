@@ -16,11 +16,12 @@ use crate::time::random_letters;
 /// What is read, without the epoch that is expected there: equal questions have one answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Question {
-    channel: CompactString,
+    pub(super) channel: CompactString,
     limit: Option<usize>,
     since: Option<u64>,
     reverse: bool,
-    meta_ttl: Duration,
+    pub(super) meta_ttl: Duration,
+    is_archived: bool,
 }
 
 impl RedisBroker {
@@ -29,6 +30,16 @@ impl RedisBroker {
         channel: &str,
         range: &Range,
         meta_ttl: Duration,
+    ) -> Result<History, BrokerError> {
+        self.shared_history(channel, range, meta_ttl, false).await
+    }
+
+    pub(super) async fn shared_history(
+        self: &Arc<Self>,
+        channel: &str,
+        range: &Range,
+        meta_ttl: Duration,
+        is_archived: bool,
     ) -> Result<History, BrokerError> {
         let since = range.since.as_ref();
         if range.reverse && since.is_some_and(|since| since.offset == 0) {
@@ -40,11 +51,17 @@ impl RedisBroker {
             since: since.map(|since| since.offset),
             reverse: range.reverse,
             meta_ttl,
+            is_archived,
         };
         let (broker, asked) = (Arc::clone(self), question.clone());
         let read = move || {
             let (broker, question) = (Arc::clone(&broker), asked.clone());
-            async move { broker.read(&question).await }
+            async move {
+                match question.is_archived {
+                    true => broker.read_archived(&question).await,
+                    false => broker.read(&question).await,
+                }
+            }
         };
         let answer = self.reads.join(question, read).await;
         let history = answer.ok_or(BrokerError::OutcomeUnknown)??;
@@ -62,24 +79,28 @@ impl RedisBroker {
     }
 }
 
-async fn ask(redis: &Redis, question: &Question, epoch: &str) -> Result<Value, CallError> {
-    let Question { channel, limit, since, reverse, meta_ttl } = question;
-    let fill = |route: &Route, command: Command| {
-        let (keys, identity) = (route.keys(), route.identity());
-        let command = command
-            .arg(keys.stream(channel))
-            .arg(keys.stream_meta(channel))
-            .arg(flag(*limit != Some(0)));
-        let command = match (since, reverse) {
+impl Question {
+    /// Adds which part is read, as the scripts want it.
+    pub(super) fn add_range(&self, command: Command) -> Command {
+        let command = command.arg(flag(self.limit != Some(0)));
+        let command = match (self.since, self.reverse) {
             (None, _) => command.arg(""),
             (Some(offset), false) => command.number(offset.saturating_add(1)),
             (Some(offset), true) => command.number(offset.saturating_sub(1)),
         };
-        command
-            // All of them is 0 to the script.
-            .number(limit.map_or(0, |limit| limit as u64))
-            .arg(flag(*reverse))
-            .number(meta_ttl.as_secs())
+        // All of them is 0 to the script.
+        command.number(self.limit.map_or(0, |limit| limit as u64)).arg(flag(self.reverse))
+    }
+}
+
+async fn ask(redis: &Redis, question: &Question, epoch: &str) -> Result<Value, CallError> {
+    let channel = &question.channel;
+    let fill = |route: &Route, command: Command| {
+        let (keys, identity) = (route.keys(), route.identity());
+        let command = command.arg(keys.stream(channel)).arg(keys.stream_meta(channel));
+        question
+            .add_range(command)
+            .number(question.meta_ttl.as_secs())
             .arg(epoch)
             .arg(&identity.id)
             .arg(flag(identity.is_first))
@@ -90,7 +111,7 @@ async fn ask(redis: &Redis, question: &Question, epoch: &str) -> Result<Value, C
 
 /// From the answer of the script. An entry that cannot be read spoils all of it, since without it
 /// the rest would look whole.
-fn history_of(answer: &Value) -> Option<History> {
+pub(super) fn history_of(answer: &Value) -> Option<History> {
     let [offset, epoch, entries] = answer.list()? else { return None };
     let top = StreamTop { offset: offset.number()?, epoch: epoch.str()?.into() };
     let publications = entries.list()?.iter().map(publication_of).collect::<Option<_>>()?;

@@ -5,50 +5,75 @@
 //! that finds another one there draws a new epoch, since publications may be missing that were
 //! answered for; so nobody who was told of them is told later that nothing is missing.
 
+mod archived;
 mod control;
 mod doubts;
 mod envelope;
 mod flights;
 mod history;
 mod receive;
+mod stored;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use compact_str::CompactString;
 use prost::Message;
 
+pub use self::archived::erase;
 pub use self::control::{ControlNames, RedisControl};
 pub use self::receive::Receiver;
+pub use self::stored::Stored;
 
+use self::archived::Announced;
 use self::envelope::Incoming;
 use self::flights::Flights;
 use self::history::Question;
 use super::{
-    BrokerError, History, HistoryOptions, KeyOwner, PublishOptions, Published, Suppressed,
+    Archive, BrokerError, History, HistoryOptions, KeyOwner, PublishOptions, Published, Suppressed,
 };
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::redis::{CallError, Command, Durability, Keys, Redis, Route, Script, Value};
+use crate::telemetry::seldom::Seldom;
 use crate::time::{Clock, random_letters};
 
 /// Letters of an epoch: Centrifugo's number.
 const EPOCH_LETTERS: usize = 8;
-/// Milliseconds between two lines of the log about refused calls.
-const COMPLAIN_EVERY: i64 = 1_000;
 
 /// See the [module](self).
 pub struct RedisBroker {
     redis: Arc<Redis>,
     clock: Clock,
     reads: Flights<Question, Result<History, BrokerError>>,
-    /// Unix milliseconds at which the log last heard of a refused call.
-    complained: AtomicI64,
+    archive: Option<Archive>,
+    stored: Arc<Stored>,
+    announced: Announced,
+    /// For the log about refused calls.
+    refused: Seldom,
+    /// For the log about publications that were not archived.
+    dropped: Seldom,
 }
 
 impl RedisBroker {
     /// A broker over connections that somebody starts and, through a [`Receiver`], listens to.
     pub fn new(redis: Arc<Redis>, clock: Clock) -> Self {
-        Self { redis, clock, reads: Flights::default(), complained: AtomicI64::new(0) }
+        Self {
+            redis,
+            clock,
+            reads: Flights::default(),
+            archive: None,
+            stored: Arc::default(),
+            announced: Announced::default(),
+            refused: Seldom::default(),
+            dropped: Seldom::default(),
+        }
+    }
+
+    /// The same with an archive, for channels that have one. `stored` is told by the [`Receiver`].
+    pub fn with_archive(self, archive: Archive, stored: Arc<Stored>) -> Self {
+        for shard in self.redis.shards() {
+            shard.hear_always(&self.redis.keys().archive_stored());
+        }
+        Self { archive: Some(archive), stored, ..self }
     }
 
     pub(super) async fn publish(
@@ -60,6 +85,9 @@ impl RedisBroker {
         publication.time = self.clock.unix_millis();
         let encoded = publication.encode_to_vec();
         match &options.history {
+            Some(history) if let Some(archiving) = options.archive => {
+                self.append_archived(channel, &encoded, options, history, archiving).await
+            }
             Some(history) => self.append(channel, &encoded, options, history).await,
             None if options.idempotency_key.is_empty() => {
                 self.tell(channel, &encoded).await.map(|()| Published::default())
@@ -197,9 +225,7 @@ impl RedisBroker {
 
     /// Refusals come in floods, such as while a master has too few replicas.
     fn complain(&self, text: &str) {
-        let now_ms = self.clock.unix_millis();
-        if now_ms - self.complained.load(Ordering::Relaxed) >= COMPLAIN_EVERY {
-            self.complained.store(now_ms, Ordering::Relaxed);
+        if self.refused.may(self.clock.unix_millis()) {
             tracing::warn!(answer = text, "Redis refused or answered what cannot be read");
         }
     }

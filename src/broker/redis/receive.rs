@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::control::ControlNames;
 use super::envelope::Incoming;
+use super::stored::Stored;
 use crate::hub::{self, Hub, Voided};
 use crate::redis::{Keys, Receive};
 use crate::time::Clock;
@@ -21,6 +22,7 @@ pub struct Receiver {
     keys: Keys,
     spread: Duration,
     control: Option<ControlNames>,
+    stored: Option<Arc<Stored>>,
     /// By shard, those who get nothing more and are told as soon as they could recover.
     voided: Mutex<HashMap<usize, Vec<Voided>>>,
 }
@@ -29,18 +31,24 @@ impl Receiver {
     /// For messages under the names of `keys`. When a new master may lack what was delivered, those
     /// who have a position are told over the time of `spread`.
     pub fn new(hub: Arc<Hub>, clock: Clock, keys: Keys, spread: Duration) -> Self {
-        Self { hub, clock, keys, spread, control: None, voided: Mutex::default() }
+        Self { hub, clock, keys, spread, control: None, stored: None, voided: Mutex::default() }
     }
 
     /// Takes control messages as well.
     pub fn with_control(self, control: ControlNames) -> Self {
         Self { control: Some(control), ..self }
     }
+
+    /// Hears what was archived as well.
+    pub fn with_stored(self, stored: Arc<Stored>) -> Self {
+        Self { stored: Some(stored), ..self }
+    }
 }
 
 impl Receive for Receiver {
     fn message(&self, name: &str, payload: &Bytes) {
         let Some(channel) = self.keys.channel_of(name) else {
+            self.stored.iter().for_each(|stored| stored.take(&self.keys, name, payload));
             return self.control.iter().for_each(|control| control.take(name, payload));
         };
         let now_ms = self.clock.unix_millis();

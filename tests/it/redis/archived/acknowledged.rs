@@ -1,0 +1,68 @@
+//! Publishes that are answered once they are stored.
+
+use std::time::Duration;
+
+use bobolink::broker::{Archiving, BrokerError, Overflow, PublishOptions};
+use bobolink::config::redis::Addresses;
+
+use super::super::process::RedisServer;
+use super::{Archiver, archived};
+use crate::support::{SOON, eventually};
+
+async fn archiver(redis: &RedisServer) -> Archiver {
+    let address = Addresses(vec![redis.address().to_string()]);
+    Archiver::reaching(100, |settings| settings.address = address).await
+}
+
+fn until_stored() -> PublishOptions {
+    let archive = Some(Archiving { overflow: Overflow::Fail, until_stored: true });
+    PublishOptions { archive, idempotency_key: "k".into(), ..archived(Overflow::Fail) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_comes_with_the_store_and_not_before() {
+    let redis = RedisServer::start();
+    let archiver = archiver(&redis).await;
+    let options = until_stored();
+    let mut publishing = Box::pin(archiver.try_publish("a", &options));
+    eventually("it is queued", SOON, async || {
+        assert!(futures_util::poll!(&mut publishing).is_pending());
+        !archiver.queued("a").await.is_empty()
+    })
+    .await;
+    // A repeat waits for the same entry.
+    let mut again = Box::pin(archiver.try_publish("a", &options));
+    let early = tokio::time::timeout(Duration::from_millis(700), &mut again).await;
+    assert!(early.is_err() && futures_util::poll!(&mut publishing).is_pending());
+    assert_eq!(archiver.ingest("a").await, 1);
+    let published = publishing.await.expect("stored");
+    assert_eq!(published.offset, 1);
+    assert_eq!(again.await.expect("stored").offset, 1);
+    let tail = archiver.store.tail("a").await.expect("read").expect("a tail");
+    assert_eq!(tail.offset, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_store_the_outcome_is_unknown() {
+    let redis = RedisServer::start();
+    let archiver = archiver(&redis).await;
+    let unanswered = archiver.try_publish("a", &until_stored()).await;
+    assert_eq!(unanswered, Err(BrokerError::OutcomeUnknown));
+    assert_eq!(archiver.queued("a").await.len(), 1, "it is published");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_another_master_does_not_have_was_not_stored() {
+    let redis = &mut RedisServer::start();
+    let archiver = archiver(redis).await;
+    let options = until_stored();
+    let mut publishing = Box::pin(archiver.try_publish("a", &options));
+    eventually("it is queued", SOON, async || {
+        assert!(futures_util::poll!(&mut publishing).is_pending());
+        redis.ask(&["XLEN", "centrifugo.archive.stream"]) == "1"
+    })
+    .await;
+    redis.revive();
+    assert_eq!(redis.ask(&["XLEN", "centrifugo.archive.stream"]), "0", "it was lost");
+    assert_eq!(publishing.await, Err(BrokerError::OutcomeUnknown));
+}
