@@ -14,6 +14,8 @@ pub mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::archive::SharedStore;
 use crate::broker::ControlOutlet;
 use crate::config::Config;
@@ -60,6 +62,8 @@ pub enum ServerError {
     History(#[from] crate::archive::OpenError),
     #[error(transparent)]
     Redis(#[from] crate::redis::OptionsError),
+    #[error("engine.redis: {0}")]
+    Unfit(String),
     #[error("client.user_id_http_header: {0:?} is not a header name")]
     UserHeader(String),
     #[error("cannot listen for signals: {0}")]
@@ -118,6 +122,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
     node.join_cluster(outlet, config.node.info_metrics_aggregate_interval, &lifecycle);
     engine.start(&lifecycle);
+    let (unfit, is_unfit) = oneshot::channel();
     node.broker.start_archiving();
     if engine.is_here() {
         // Before it is said that the port listens, for those who wait for that.
@@ -125,13 +130,18 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     } else {
         let (health, soft) = (Arc::clone(&health), lifecycle.soft.clone());
         tokio::spawn(soft.run_until_cancelled_owned(async move {
-            engine.reached().await;
-            health.enter(Phase::Ready);
+            match engine.reached().await {
+                Ok(()) => health.enter(Phase::Ready),
+                Err(why) => drop(unfit.send(why)),
+            }
         }));
     }
     lifecycle.tracker.spawn(listener.serve(serving));
 
-    stop::until_stopped(&node, &health, &lifecycle, &config.shutdown).await;
+    tokio::select! {
+        () = stop::until_stopped(&node, &health, &lifecycle, &config.shutdown) => {}
+        Ok(why) = is_unfit => return Err(ServerError::Unfit(why)),
+    }
     if let Some(store) = store {
         store.close().await;
     }

@@ -52,6 +52,11 @@ pub enum ConnectionError {
     Cluster,
     #[error("the server lacks something: {0}")]
     Lacks(&'static str),
+    #[error(
+        "maxmemory-policy is {0}, but with history_archive it has to be noeviction: what waits to be \
+         archived must not be dropped"
+    )]
+    Evicts(String),
     #[error("the server takes canaries, but PUB/SUB does not deliver them")]
     Unheard,
     #[error("the server has forgotten channels that we subscribed to")]
@@ -156,7 +161,9 @@ impl From<&ConnectionError> for PubSubError {
         match error {
             ConnectionError::Io(_) | ConnectionError::Closed => Self::Connection,
             ConnectionError::Timeout(_) => Self::Timeout,
-            ConnectionError::Refused(_) | ConnectionError::Lacks(_) => Self::Refused,
+            ConnectionError::Refused(_)
+            | ConnectionError::Lacks(_)
+            | ConnectionError::Evicts(_) => Self::Refused,
             ConnectionError::Malformed(_) | ConnectionError::Unexpected(_) => Self::Protocol,
             ConnectionError::NotMaster
             | ConnectionError::OtherIdentity

@@ -131,6 +131,20 @@ impl Greeting {
         }
     }
 
+    /// Makes sure that the server drops no keys when its memory is full.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Evicts`] with the policy.
+    pub async fn keeps_everything(&mut self) -> Result<(), ConnectionError> {
+        let answers = self.conversation.ask(&[Command::new("INFO").arg("memory")]).await?;
+        let info = answers.first().and_then(Value::str).unwrap_or_default();
+        match field(info, "maxmemory_policy") {
+            Some("noeviction") => Ok(()),
+            Some(policy) => Err(ConnectionError::Evicts(policy.to_owned())),
+            None => Err(ConnectionError::Unexpected("what INFO tells")),
+        }
+    }
+
     /// A link to it. The second half drives it, until it ends with the reason. With `replicas`,
     /// answers come when so many have what was written.
     pub async fn into_link(

@@ -92,15 +92,40 @@ impl Redis {
         receive: &Arc<dyn Receive>,
         reporting: &Reporting,
     ) -> Result<Arc<Self>, OptionsError> {
+        Ok(Self::of(config, shards(config)?, clock, receive, reporting))
+    }
+
+    /// [`Redis::reporting`] for servers that have something which is in no other place yet: those that
+    /// drop keys are not connected to.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn archiving(
+        config: &config::redis::Redis,
+        clock: &Clock,
+        receive: &Arc<dyn Receive>,
+        reporting: &Reporting,
+    ) -> Result<Arc<Self>, OptionsError> {
+        let mut options = shards(config)?;
+        options.iter_mut().for_each(|shard| shard.keeps_everything = true);
+        Ok(Self::of(config, options, clock, receive, reporting))
+    }
+
+    fn of(
+        config: &config::redis::Redis,
+        options: Vec<ShardOptions>,
+        clock: &Clock,
+        receive: &Arc<dyn Receive>,
+        reporting: &Reporting,
+    ) -> Arc<Self> {
         let keys = Keys::new(&config.prefix);
-        let options = shards(config)?;
         let count = options.len();
         let shards = options.into_iter().enumerate().map(|(number, options)| {
             let (keys, receive) = (keys.clone(), Arc::clone(receive));
             Shard::new((number, count), keys, options, clock.clone(), receive, reporting)
         });
         let metrics = Arc::clone(&reporting.metrics);
-        Ok(Arc::new(Self { shards: shards.collect(), keys, metrics }))
+        Arc::new(Self { shards: shards.collect(), keys, metrics })
     }
 
     /// Connects, and keeps connected until `stop`.
@@ -115,6 +140,14 @@ impl Redis {
         for shard in &self.shards {
             shard.reached().await;
         }
+    }
+
+    /// Waits until a server turns out to be set up so that it cannot be used, before its shard was
+    /// connected to; then says why.
+    pub async fn unfit(&self) -> String {
+        let shards = self.shards.iter().map(|shard| Box::pin(shard.unfit()));
+        // There is one at least.
+        futures_util::future::select_all(shards).await.0
     }
 
     pub fn keys(&self) -> &Keys {

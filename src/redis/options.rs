@@ -18,6 +18,9 @@ pub struct ShardOptions {
     pub replicas: Option<Replicas>,
     /// Fields of hashes are to expire by themselves.
     pub hash_field_ttl: bool,
+    /// Servers that drop keys when their memory is full are of no use: something in them is in no other
+    /// place yet.
+    pub keeps_everything: bool,
 }
 
 /// Replicas that are waited for.
@@ -146,6 +149,7 @@ fn shard(redis: &Redis, address: Address, key: String) -> Result<ShardOptions, O
         replicas: (min_replicas > 0)
             .then_some(Replicas { count: min_replicas, timeout: redis.min_replicas_timeout }),
         hash_field_ttl: redis.presence_hash_field_ttl,
+        keeps_everything: false,
     };
     match address.kind {
         Kind::Sentinel => {}

@@ -82,6 +82,9 @@ impl Attachment {
         if options.hash_field_ttl {
             greeting.knows("HEXPIRE", "presence_hash_field_ttl needs HEXPIRE (Redis 7.4)").await?;
         }
+        if options.keeps_everything {
+            greeting.keeps_everything().await?;
+        }
         // In a cluster the key would be at one master, and say nothing of the others.
         let is_first =
             !wants_cluster && greeting.is_first(&keys, before.map(|identity| &identity.id)).await?;

@@ -85,6 +85,8 @@ pub struct Shard {
     changes: watch::Sender<()>,
     /// How many attachments there were so far.
     attachments: watch::Sender<u64>,
+    /// Why the servers cannot be used as they are set up, until there was a connection.
+    unfit: watch::Sender<Option<String>>,
     /// Rings when a cluster has moved something.
     map_wanted: Notify,
     /// Channels without subscribers, and since when.
@@ -118,6 +120,7 @@ impl Shard {
             routes: ArcSwap::default(),
             changes: watch::Sender::new(()),
             attachments: watch::Sender::new(0),
+            unfit: watch::Sender::new(None),
             map_wanted: Notify::new(),
             leaving: Mutex::default(),
             canaries,
@@ -159,6 +162,15 @@ impl Shard {
     pub async fn reached(&self) {
         // It ends with the sender, which `self` holds.
         let _ = self.attachments().wait_for(|count| *count > 0).await;
+    }
+
+    /// Waits until a server turns out to be set up so that it cannot be used, before there was any
+    /// connection; then says why.
+    pub async fn unfit(&self) -> String {
+        let mut unfit = self.unfit.subscribe();
+        // It ends with the sender, which `self` holds.
+        let why = unfit.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        why.unwrap_or_default()
     }
 
     /// Counts the attachments. What was said between two of them was not heard.
@@ -375,6 +387,9 @@ pub(super) struct Complaint {
 impl Complaint {
     pub fn about(&mut self, shard: &Shard, place: &Place, error: &ConnectionError) {
         let (now, text) = (shard.clock.now(), error.to_string());
+        if matches!(error, ConnectionError::Evicts(_)) && *shard.attachments.borrow() == 0 {
+            shard.unfit.send_replace(Some(format!("{place}: {text}")));
+        }
         let is_due =
             self.since.is_none_or(|since| now.saturating_duration_since(since) >= REMIND_EVERY);
         if is_due || text != self.last {

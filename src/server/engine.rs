@@ -65,7 +65,10 @@ impl Engine {
             true => Arc::new(receiver.with_stored(Arc::clone(&stored))),
             false => Arc::new(receiver),
         };
-        let redis = Redis::reporting(settings, clock, &receiver, reporting)?;
+        let redis = match store.is_some() {
+            true => Redis::archiving(settings, clock, &receiver, reporting)?,
+            false => Redis::reporting(settings, clock, &receiver, reporting)?,
+        };
         let broker = RedisBroker::new(Arc::clone(&redis), clock.clone());
         let broker = Arc::new(match store {
             Some(store) => {
@@ -127,9 +130,14 @@ impl Engine {
     }
 
     /// Waits until everything it needs was there.
-    pub async fn reached(&self) {
-        if let Self::Redis { redis, .. } = self {
-            redis.reached().await;
+    ///
+    /// # Errors
+    /// It is there, and set up so that it cannot be used.
+    pub async fn reached(&self) -> Result<(), String> {
+        let Self::Redis { redis, .. } = self else { return Ok(()) };
+        tokio::select! {
+            () = redis.reached() => Ok(()),
+            why = redis.unfit() => Err(why),
         }
     }
 }
