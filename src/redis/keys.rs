@@ -29,6 +29,11 @@ impl Keys {
         Self { braces: true, ..self.clone() }
     }
 
+    /// Whether they are for a cluster.
+    pub fn are_of_cluster(&self) -> bool {
+        self.braces
+    }
+
     /// A stream of publications: entries `<offset>-0` with the field `d`.
     pub fn stream(&self, channel: &str) -> CompactString {
         self.of_channel("stream", channel)

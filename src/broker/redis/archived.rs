@@ -237,11 +237,11 @@ impl RedisBroker {
     async fn announce(&self, channel: &str) {
         let shard = self.redis.shard(channel);
         let Ok(route) = shard.route(channel) else { return };
-        let (slots, slot) = (route.keys().archive_slots(), slot_of(channel));
-        if route.keys().archive_stream(channel) == self.redis.keys().archive_stream(channel) {
-            // No cluster: there is one queue.
+        if !route.keys().are_of_cluster() {
+            // There is one queue.
             return;
         }
+        let (slots, slot) = (route.keys().archive_slots(), slot_of(channel));
         let under = route.identity().id.clone();
         if self.announced.lock().get(&slot) == Some(&under) {
             return;

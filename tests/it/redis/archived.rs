@@ -1,6 +1,9 @@
 //! Archived channels through Redis: the queue for the archive, and streams that go on where it ends.
 
 mod acknowledged;
+mod cold;
+mod erased;
+mod gateway;
 mod queue;
 mod restored;
 
@@ -14,6 +17,7 @@ use bobolink::broker::{
 };
 use bobolink::config;
 use bobolink::hub::Hub;
+use bobolink::node::Node;
 use bobolink::protocol::publication::{Publication, StreamPosition};
 use bobolink::redis::{CallError, Command, Keys, Receive, Redis, Route, Value};
 use bobolink::time::Clock;
@@ -25,7 +29,7 @@ use crate::support::SOON;
 
 /// A gateway's broker with an archive, and somebody who takes what waits there when told to.
 struct Archiver {
-    broker: Broker,
+    node: Arc<Node>,
     redis: Arc<Redis>,
     store: SharedStore,
     _folder: TempDir,
@@ -62,8 +66,8 @@ impl Archiver {
         broker.start(&hub, Duration::ZERO, &stop);
         redis.start(&stop);
         tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
-        let (broker, _stop) = (Broker::Redis(broker), stop.drop_guard());
-        Self { broker, redis, store, _folder: folder, _stop }
+        let node = gateway::node(hub, Broker::Redis(broker), &stop);
+        Self { node, redis, store, _folder: folder, _stop: stop.drop_guard() }
     }
 
     async fn publish(&self, channel: &str, options: &PublishOptions) -> Published {
@@ -76,14 +80,15 @@ impl Archiver {
         options: &PublishOptions,
     ) -> Result<Published, BrokerError> {
         let publication = Publication { data: "1".into(), ..Publication::default() };
-        self.broker.publish(channel, publication, options).await
+        self.node.broker.publish(channel, publication, options).await
     }
 
     /// Top offset and epoch of an archived stream.
     async fn top(&self, channel: &str, options: &PublishOptions) -> (u64, String) {
         let range = Range { limit: Some(0), ..Range::default() };
         let history = options.history.expect("history");
-        let read = self.broker.archived_history(channel, &range, &history).await.expect("a top");
+        let read =
+            self.node.broker.archived_history(channel, &range, &history).await.expect("a top");
         (read.top.offset, read.top.epoch.to_string())
     }
 
@@ -98,7 +103,7 @@ impl Archiver {
         let since = Some(StreamPosition { offset, epoch: epoch.into() });
         let range = Range { since, ..Range::default() };
         let history = options.history.expect("history");
-        let read = self.broker.archived_history(channel, &range, &history).await?;
+        let read = self.node.broker.archived_history(channel, &range, &history).await?;
         Ok(read.publications.iter().map(|publication| publication.offset).collect())
     }
 

@@ -7,6 +7,7 @@ use bobolink::redis::slot_of;
 use super::super::masters::TestCluster;
 use super::super::process::RedisServer;
 use super::{Archiver, archived};
+use crate::support::{SOON, Server, eventually, get};
 
 const META: &str = "centrifugo.stream.meta.a";
 
@@ -104,7 +105,7 @@ async fn what_a_full_queue_does_not_take_is_published_where_that_is_wanted() {
         assert_eq!(archiver.publish("a", &options).await.offset, number);
     }
     assert_eq!(archiver.queued("a").await.len(), 2);
-    let metrics = archiver.broker.archive().expect("an archive").metrics();
+    let metrics = archiver.node.broker.archive().expect("an archive").metrics();
     assert_eq!(metrics.history.dropped.get(), 1);
     // The archive does not know offset 3, so nothing may make it go on behind 2.
     assert_eq!(redis.ask(&["TTL", META]), "-1");
@@ -131,6 +132,44 @@ async fn a_repeat_and_a_stale_version_put_nothing_into_the_queue() {
     archiver.publish("a", &versioned).await;
     assert!(archiver.publish("a", &versioned).await.suppressed.is_some());
     assert_eq!(archiver.queued("a").await.len(), 2);
+}
+
+/// Of a gateway with an archived namespace.
+const SETTINGS: &str = "health.enabled = true\nhealth.canary_interval = \"100ms\"\n\
+    health.canary_timeout = \"500ms\"\nhealth.lb_grace = \"1s\"\nhistory.path = \"history.db\"\n\
+    [[channel.namespaces]]\nname = \"long\"\nhistory_archive = true\nhistory_size = 10\n\
+    history_ttl = \"60s\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_drops_keys_is_an_error_at_the_start_and_later_not_used() {
+    let redis = RedisServer::start_with(&["--maxmemory-policy", "allkeys-lru"]);
+    let settings = format!("{}{SETTINGS}", redis.settings());
+    let (status, text) = Server::fails_to_start(&settings, &[]).await;
+    assert!(!status.success() && text.contains("noeviction"), "{text}");
+
+    let mut redis = RedisServer::start();
+    let used = gateway_on(&redis).await;
+    redis.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    used.log()
+        .wait_for(|line| line["error"].as_str().is_some_and(|e| e.contains("noeviction")))
+        .await;
+    eventually("it is not ready", SOON, async || {
+        get(used.address(), "/health/ready").await.status != 200
+    })
+    .await;
+    redis.revive();
+    eventually("it is ready again", SOON, async || {
+        get(used.address(), "/health/ready").await.status == 200
+    })
+    .await;
+}
+
+async fn gateway_on(redis: &RedisServer) -> Server {
+    let server = Server::start(&format!("{}{SETTINGS}", redis.settings())).await;
+    let is_ready = async || get(server.address(), "/health/ready").await.status == 200;
+    eventually("it is ready", SOON, is_ready).await;
+    server
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -147,7 +147,7 @@ async fn a_promoted_or_restarted_master_begins_a_new_epoch_and_keeps_counting() 
     eventually("it is there again", SOON, async || {
         let range = bobolink::broker::Range { limit: Some(0), ..Default::default() };
         let history = options.history.expect("history");
-        let read = archiver.broker.archived_history("a", &range, &history).await;
+        let read = archiver.node.broker.archived_history("a", &range, &history).await;
         read.is_ok_and(|read| {
             now = read.top.epoch.to_string();
             now != epoch
