@@ -9,7 +9,9 @@
 //! What is known of the way of publications is kept in [`facts`], which canaries bring; what follows
 //! from it is decided in [`verdict`], without a clock of its own.
 
+mod archiving;
 mod facts;
+mod queue;
 mod verdict;
 
 use std::sync::Arc;
@@ -21,7 +23,11 @@ use hyper::StatusCode;
 use parking_lot::Mutex;
 use slab::Slab;
 
+use self::archiving::Archive;
+pub use self::archiving::Archiving;
 use self::facts::Facts;
+use self::queue::QueueFacts;
+pub use self::queue::{Queue, QueueLimits};
 use self::verdict::{Node, Status, delivery, ready};
 use crate::config;
 use crate::time::Clock;
@@ -59,6 +65,8 @@ pub struct Health {
     clock: Clock,
     limits: Limits,
     ways: Mutex<Slab<Facts>>,
+    archive: Mutex<Archive>,
+    queues: Mutex<Slab<QueueFacts>>,
 }
 
 /// The way of publications over one shard of Redis, from the moment that it is watched until this is
@@ -115,6 +123,8 @@ impl Health {
             clock,
             limits,
             ways: Mutex::default(),
+            archive: Mutex::default(),
+            queues: Mutex::default(),
         }
     }
 
@@ -149,6 +159,11 @@ impl Health {
         Way { health: Arc::clone(self), key }
     }
 
+    /// Something happened to publications that were to be archived.
+    pub fn archiving(&self, what: Archiving) {
+        self.archive.lock().learn(what, self.clock.now());
+    }
+
     /// `/health`: what Centrifugo answers there, or, with `health.strict`, [`Health::delivery`].
     pub fn plain(&self) -> Report {
         if self.limits.strict { self.delivery() } else { self.live() }
@@ -164,7 +179,7 @@ impl Health {
         self.report(ready)
     }
 
-    /// `/health/delivery`: 503 and the reason unless what is published arrives.
+    /// `/health/delivery`: 503 and the reason unless what is published arrives, also in the archive.
     pub fn delivery(&self) -> Report {
         self.report(delivery)
     }
@@ -172,10 +187,14 @@ impl Health {
     fn report(&self, decide: fn(&Node<'_>, Instant, &Limits) -> Status) -> Report {
         let (now, unix) = (self.clock.now(), self.clock.unix());
         let ways = self.ways.lock();
+        let mut archive = self.archive.lock().faults(now);
+        let queues = self.queues.lock();
+        archive.extend(queues.iter().flat_map(|(_, facts)| facts.faults()));
         let node = Node {
             phase: self.phase(),
             turns_away: self.turns_away.load(Ordering::Acquire),
             ways: ways.iter().map(|(_, facts)| facts).collect(),
+            archive,
         };
         decide(&node, now, &self.limits).report(now, unix)
     }
@@ -266,6 +285,34 @@ mod tests {
         assert_eq!(health.delivery().status, StatusCode::SERVICE_UNAVAILABLE);
         health.enter(Phase::Ready);
         assert_eq!(health.delivery().body, r#"{"status":"works"}"#);
+    }
+
+    #[test]
+    fn what_the_archive_lacks_is_told_to_alarms_and_not_to_load_balancers() {
+        let health = Health::default();
+        health.enter(Phase::Ready);
+        health.archiving(Archiving::Dropped);
+        assert_eq!(health.ready().status, StatusCode::OK);
+        let report = health.delivery();
+        assert_eq!(report.status, StatusCode::SERVICE_UNAVAILABLE);
+        let body: Value = serde_json::from_slice(&report.body).expect("JSON");
+        assert_eq!(body["status"], "not archived");
+        assert_eq!(body["faults"][0]["reason"], "publications are delivered and missing");
+        health.archiving(Archiving::Stored);
+        assert_eq!(health.delivery().status, StatusCode::SERVICE_UNAVAILABLE, "for a while");
+    }
+
+    #[test]
+    fn a_queue_that_is_too_long_is_told_while_it_is_watched() {
+        let health = Arc::new(Health::default());
+        health.enter(Phase::Ready);
+        let limits = QueueLimits { entries: 3, lag: Duration::from_secs(1) };
+        let queue = health.watch_queue(0, limits);
+        queue.measured(3, Duration::ZERO);
+        assert_eq!(health.ready().status, StatusCode::OK);
+        assert_eq!(health.delivery().status, StatusCode::SERVICE_UNAVAILABLE);
+        drop(queue);
+        assert_eq!(health.delivery().status, StatusCode::OK);
     }
 
     #[test]

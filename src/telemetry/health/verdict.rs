@@ -18,6 +18,8 @@ pub(super) struct Node<'a> {
     /// The administrator wishes for no new connections.
     pub turns_away: bool,
     pub ways: Vec<&'a Facts>,
+    /// What is wrong with the archive, and since when.
+    pub archive: Vec<(Instant, String)>,
 }
 
 /// An answer that is not text yet.
@@ -27,6 +29,7 @@ pub(super) struct Status {
     word: &'static str,
     reason: &'static str,
     faults: Vec<Fault>,
+    archive: Vec<(Instant, String)>,
 }
 
 const STARTING: &str = "not all parts of the node are up yet";
@@ -34,6 +37,7 @@ const DRAINING: &str = "the node is stopping and takes no connections";
 const TURNED_AWAY: &str = "an administrator asked for no new connections";
 const CUT_OFF: &str = "what this node publishes does not arrive, while canaries of other nodes do";
 const BROKEN: &str = "what is published does not arrive";
+const NOT_ARCHIVED: &str = "what is published arrives, but not in the archive";
 const TOLERATED: &str =
     "what is published does not arrive; on other nodes it may be the same, so clients stay here";
 
@@ -51,7 +55,8 @@ pub(super) fn ready(node: &Node<'_>, now: Instant, limits: &Limits) -> Status {
         Phase::Ready if !faults.is_empty() => (true, "ready", TOLERATED),
         Phase::Ready => (true, "ready", ""),
     };
-    Status { is_good, word, reason, faults }
+    // Other nodes have the same archive, and clients nothing to gain there.
+    Status { is_good, word, reason, faults, archive: Vec::new() }
 }
 
 /// Whether what is published arrives.
@@ -60,9 +65,12 @@ pub(super) fn delivery(node: &Node<'_>, now: Instant, limits: &Limits) -> Status
     let (is_good, word, reason) = match node.phase {
         Phase::Starting => (false, "starting", STARTING),
         Phase::Ready | Phase::Draining if !faults.is_empty() => (false, "broken", BROKEN),
+        Phase::Ready | Phase::Draining if !node.archive.is_empty() => {
+            (false, "not archived", NOT_ARCHIVED)
+        }
         Phase::Ready | Phase::Draining => (true, "works", ""),
     };
-    Status { is_good, word, reason, faults }
+    Status { is_good, word, reason, faults, archive: node.archive.clone() }
 }
 
 impl Node<'_> {
@@ -78,8 +86,10 @@ impl Status {
         if !self.reason.is_empty() {
             body["reason"] = self.reason.into();
         }
-        if !self.faults.is_empty() {
-            body["faults"] = self.faults.iter().map(|fault| entry(fault, now, unix)).collect();
+        if !self.faults.is_empty() || !self.archive.is_empty() {
+            let ways = self.faults.iter().map(|fault| entry(fault, now, unix));
+            let archive = self.archive.iter().map(|fault| archive_entry(fault, now, unix));
+            body["faults"] = ways.chain(archive).collect();
         }
         let status = if self.is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         Report { status, body: Bytes::from(body.to_string()) }
@@ -94,6 +104,17 @@ fn entry(fault: &Fault, now: Instant, unix: Duration) -> serde_json::Value {
         "seconds": lasts.as_secs(),
         "this_node_only": fault.is_own,
         "reason": fault.what.to_string(),
+    })
+}
+
+fn archive_entry(fault: &(Instant, String), now: Instant, unix: Duration) -> serde_json::Value {
+    let (since, reason) = fault;
+    let lasts = now.saturating_duration_since(*since);
+    json!({
+        "part": "archive",
+        "since": rfc3339(unix.saturating_sub(lasts).as_secs()),
+        "seconds": lasts.as_secs(),
+        "reason": reason,
     })
 }
 
@@ -157,7 +178,7 @@ mod tests {
                 Written(time) => facts.answered(None, at(time)),
             }
         }
-        let node = Node { phase, turns_away: false, ways: vec![&facts] };
+        let node = Node { phase, turns_away: false, ways: vec![&facts], archive: vec![] };
         let ready = ready(&node, at(tenths), &LIMITS);
         let delivery = delivery(&node, at(tenths), &LIMITS);
         let code = |status: &Status| status.report(at(tenths), Duration::ZERO).status.as_u16();
@@ -236,7 +257,8 @@ mod tests {
         let mut facts = Facts::new(3, 2, start);
         facts.lost("Connection refused".into());
         let now = start + Duration::from_secs(40);
-        let node = Node { phase: Phase::Ready, turns_away: false, ways: vec![&facts] };
+        let (phase, ways) = (Phase::Ready, vec![&facts]);
+        let node = Node { phase, turns_away: false, ways, archive: vec![] };
         let status = ready(&node, now, &LIMITS);
         let report = status.report(now, Duration::from_secs(100));
         let expected = json!({
