@@ -7,7 +7,7 @@
 //! 3. [`channel`] and [`auth`]: names, options, permissions; tokens.
 //! 4. [`hub`]: who is connected here, and fan-out; [`redis`]: connections to Redis; [`archive`]:
 //!    what is kept for years.
-//! 5. [`broker`] and [`presence`]: streams, and who is in them.
+//! 5. [`broker`] and [`presence`]: streams, and who is in them; [`ingest`]: from Redis into the archive.
 //! 6. [`node`]: the verbs over all of these.
 //! 7. [`session`]: one connection's protocol life.
 //! 8. [`api`] and [`transport`]: the ways in.
@@ -35,6 +35,7 @@ pub mod redis;
 pub mod archive;
 pub mod broker;
 pub mod presence;
+pub mod ingest;
 pub mod node;
 pub mod session;
 pub mod api;

@@ -6,6 +6,7 @@ mod dev;
 mod endpoints;
 mod engine;
 pub mod history;
+mod ingest;
 mod ports;
 mod rules;
 mod stop;
@@ -124,6 +125,11 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     engine.start(&lifecycle);
     let (unfit, is_unfit) = oneshot::channel();
     node.broker.start_archiving();
+    if let (Some(redis), Some(store)) = (engine.redis(), &store) {
+        let metrics = Arc::clone(&node.metrics);
+        let reporting = Reporting { health: Arc::clone(&health), metrics };
+        ingest::in_gateway(&config, redis, store, (&node.clock, &reporting), &lifecycle);
+    }
     if engine.is_here() {
         // Before it is said that the port listens, for those who wait for that.
         health.enter(Phase::Ready);
@@ -201,12 +207,16 @@ fn node_of(
 fn node_name(config: &Config) -> String {
     match config.node.name.as_str() {
         "" => {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
-            format!("{host}_{}", config.http_server.port)
+            format!("{}_{}", host_name(), config.http_server.port)
         }
         name => name.to_owned(),
     }
+}
+
+fn host_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "localhost" } else { host.trim() };
+    host.to_owned()
 }
 
 /// Rings connections at their deadlines until the hard stop.

@@ -159,6 +159,16 @@ pub enum BrokerError {
 }
 
 impl Broker {
+    /// The connections to Redis, if streams are there.
+    pub fn redis(&self) -> Option<&Arc<crate::redis::Redis>> {
+        match self {
+            Self::Redis(broker) => Some(broker.redis()),
+            Self::Memory(_) | Self::Archived(_) => None,
+            #[cfg(test)]
+            Self::Yielding(_) => None,
+        }
+    }
+
     /// Appends to the stream as `options` say and delivers to the subscribers of every node.
     pub async fn publish(
         &self,

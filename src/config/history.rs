@@ -38,8 +38,31 @@ section! {
         pub recovery_max_age: Duration = Duration::from_secs(168 * 3_600),
         /// Memory for messages that recovering clients share.
         pub recovery_cache_size: ByteSize = 32 * 1024 * 1024,
+        /// How what waits in Redis comes into the store.
+        pub ingest: Ingest,
     }
 }
+
+section! {
+    /// Consumers of the archive streams in Redis.
+    pub struct Ingest {
+        /// What the consumer group knows the process by; empty for host and port.
+        pub name: String,
+        /// Messages that go to the store at once.
+        pub batch_size: u32 = 1_000,
+        /// Bytes of them.
+        pub batch_bytes: ByteSize = 4 * 1024 * 1024,
+        /// After so long in the hands of one consumer an entry is taken over by another.
+        pub claim_after: Duration = Duration::from_secs(30),
+        /// How long a publication may wait to be stored before health says so.
+        pub max_lag: Duration = Duration::from_secs(60),
+        /// Entries that can never be stored, of which so many are kept to be looked at.
+        pub dead_letters: u32 = 1_000,
+    }
+}
+
+/// Most messages of one batch: the store writes no more at once.
+const MAX_BATCH: u32 = 8_000;
 
 choice! {
     /// The kinds of store.
@@ -67,6 +90,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
         ("history.recovery_max_publications", history.recovery_max_publications > 0),
         ("history.recovery_max_size", history.recovery_max_size > 0),
     ];
+    check_ingest(&history.ingest, report);
     for (key, _) in positive.iter().filter(|(_, positive)| !positive) {
         report.fault(&[key], "0 is not allowed, expected a limit");
     }
@@ -81,6 +105,24 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     for (index, namespace) in channel.namespaces.iter().enumerate() {
         let at = item_path("channel.namespaces", index, &namespace.name);
         check_options(&namespace.options, &at, report);
+    }
+}
+
+fn check_ingest(ingest: &Ingest, report: &mut Report<'_>) {
+    if !(1..=MAX_BATCH).contains(&ingest.batch_size) {
+        let message = format!("must be from 1 to {MAX_BATCH}");
+        report.fault(&["history.ingest.batch_size"], message);
+    }
+    if ingest.batch_bytes == 0 {
+        report.fault(&["history.ingest.batch_bytes"], "0 is not allowed, expected a limit");
+    }
+    for (key, time) in [
+        ("history.ingest.claim_after", ingest.claim_after),
+        ("history.ingest.max_lag", ingest.max_lag),
+    ] {
+        if time < Duration::from_millis(1) {
+            report.fault(&[key], "must be 1ms or more");
+        }
     }
 }
 

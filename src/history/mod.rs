@@ -41,6 +41,8 @@ pub struct Parts {
     pub rules: InForce,
     /// What backends must show.
     pub access: Access,
+    /// Waited for before a deletion.
+    pub settle: Settle,
     /// Told of every deletion, to take it out of copies.
     pub forget: Forget,
     pub origins: AllowedOrigins,
@@ -57,6 +59,14 @@ pub type InForce = Arc<dyn Fn() -> Arc<Rules> + Send + Sync>;
 /// Called with a channel and what was deleted in it; fails if there may be copies left.
 pub type Forget =
     Arc<dyn Fn(&str, &Deleted) -> BoxFuture<'static, Result<(), CopiesLeft>> + Send + Sync>;
+
+/// Called with a channel before anything is deleted in it: waits until what was published until then
+/// is stored, since it would come in behind the deletion; fails if that takes too long.
+pub type Settle = Arc<dyn Fn(&str) -> BoxFuture<'static, Result<(), NotSettled>> + Send + Sync>;
+
+/// Publications still wait to be stored. Nothing was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSettled;
 
 /// A deleted message may still be in a stream. Deleting once more is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

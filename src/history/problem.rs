@@ -75,6 +75,12 @@ impl Problem {
         Self::new("not_found", "Not found", StatusCode::NOT_FOUND).saying(detail)
     }
 
+    /// Publications still wait to be stored.
+    pub fn not_settled() -> Self {
+        Self::new("unavailable", "Unavailable", StatusCode::SERVICE_UNAVAILABLE)
+            .saying("nothing was deleted: publications still wait to be stored, try again")
+    }
+
     /// Deleted messages may still be in a stream.
     pub fn copies_left() -> Self {
         Self::new("unavailable", "Unavailable", StatusCode::SERVICE_UNAVAILABLE)

@@ -18,7 +18,7 @@ use super::problem::Problem;
 use super::shapes::{
     ChannelShape, ChannelsShape, DeletedShape, MessageShape, PageShape, PositionShape,
 };
-use super::{CopiesLeft, Parts, access, export, openapi};
+use super::{CopiesLeft, NotSettled, Parts, access, export, openapi};
 use crate::archive::{Anchor, Deletion, Message, MessageId, Order, Page, PageQuery};
 
 /// Messages of a page, unless asked otherwise.
@@ -400,6 +400,7 @@ async fn summary(parts: &Parts, channel: &str) -> Result<ChannelShape, Problem> 
 
 async fn remove(parts: &Parts, channel: &str, what: Deletion) -> Answer {
     let is_one = matches!(what, Deletion::Message(_));
+    (parts.settle)(channel).await.map_err(|NotSettled| Problem::not_settled())?;
     let deleted = parts.store.delete(channel, what).await?;
     if deleted.count == 0 && is_one {
         return Err(Problem::not_found("the channel has no such message"));

@@ -83,8 +83,8 @@ impl Keys {
     }
 
     /// Ours: the queue of publications that are to be archived: a stream whose entries have the channel
-    /// `c`, epoch `e`, offset `o`, message id `i` in decimal, and the publication `d` as streams have
-    /// it. Servers that are no cluster have one; in a cluster each slot has its own, which a
+    /// `c`, epoch `e`, offset `o`, message id `i` in decimal, the publication `d` as streams have it,
+    /// and the offset `n` that was appended before. Servers that are no cluster have one; in a cluster each slot has its own, which a
     /// [`slot_tag`] names like a channel of the slot.
     pub fn archive_stream(&self, channel: &str) -> CompactString {
         self.of_slot("archive.stream", channel)

@@ -12,6 +12,7 @@
 //! presence.
 
 mod address;
+mod beside;
 mod canary;
 mod cluster;
 mod dial;

@@ -31,10 +31,16 @@ pub enum Script {
     PresenceCount,
     /// Show that it can be written and published.
     Canary,
+    /// Let entries leave an archive stream.
+    ArchiveDone,
+    /// Take a consumer out of an archive stream's group.
+    ArchiveLeave,
+    /// Read what is missing in an archive stream.
+    ArchiveAtHand,
 }
 
 impl Script {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::PublishStream,
         Self::PublishOnce,
         Self::PublishArchived,
@@ -47,6 +53,9 @@ impl Script {
         Self::PresenceGet,
         Self::PresenceCount,
         Self::Canary,
+        Self::ArchiveDone,
+        Self::ArchiveLeave,
+        Self::ArchiveAtHand,
     ];
 
     /// The text, which says what the keys and arguments are.
@@ -68,6 +77,9 @@ impl Script {
             Self::PresenceGet => include_str!("lua/presence_get.lua"),
             Self::PresenceCount => include_str!("lua/presence_count.lua"),
             Self::Canary => include_str!("lua/canary.lua"),
+            Self::ArchiveDone => include_str!("lua/archive_done.lua"),
+            Self::ArchiveLeave => include_str!("lua/archive_leave.lua"),
+            Self::ArchiveAtHand => include_str!("lua/archive_at_hand.lua"),
         }
     }
 }

@@ -124,6 +124,14 @@ impl Engine {
         }
     }
 
+    /// The connections to Redis, if that is the engine.
+    pub fn redis(&self) -> Option<&Arc<Redis>> {
+        match self {
+            Self::Memory { .. } => None,
+            Self::Redis { redis, .. } => Some(redis),
+        }
+    }
+
     /// Whether it needs nothing that could be away.
     pub fn is_here(&self) -> bool {
         matches!(self, Self::Memory { .. })

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::ready;
 
+use super::ingest::{Alone, forget_in, settle_in};
 use super::{Config, ServerError};
 use crate::api::access::Access;
 use crate::archive::{Deleted, SharedStore};
-use crate::history::{CopiesLeft, Forget, HistoryService, InForce, METHODS, Parts};
+use crate::history::{CopiesLeft, Forget, HistoryService, InForce, METHODS, Parts, Settle};
 use crate::lifecycle::Lifecycle;
 use crate::node::Node;
-use crate::telemetry::health::{Health, Phase};
+use crate::redis::Reporting;
+use crate::telemetry::health::{Health, Limits, Phase};
 use crate::telemetry::metrics::Metrics;
 use crate::time::Clock;
 use crate::transport::accept::{Listener, Serving};
@@ -43,10 +44,12 @@ pub fn add_to_node(
         forget.boxed()
     };
     let rules = Arc::new(move || with_rules.rules());
-    add(routes, config, store, rules, Arc::new(forget))
+    let settle = settle_in(node.broker.redis().cloned());
+    add(routes, config, store, rules, (settle, Arc::new(forget)))
 }
 
-/// Runs the service alone until the process is told to stop.
+/// Runs the service alone until the process is told to stop; with Redis it also brings into the store
+/// what waits there.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -57,12 +60,16 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     let store = super::store::open(&config.history)?;
     let rules = Arc::new(super::rules_of(config)?);
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
-    let health = Arc::new(Health::default());
+    let clock = Clock::real();
+    let health = Arc::new(Health::new(clock.clone(), Limits::of(&config.health)));
+    let reporting = Reporting { health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
+    let ingest = Alone::start(config, &store, &clock, &reporting)?;
     let mut routes = Routes::new();
     routes.count_requests(Arc::clone(&metrics));
-    let forget = Arc::new(|_: &str, _: &Deleted| ready(Ok(())).boxed());
+    let redis = ingest.as_ref().map(|ingest| Arc::clone(&ingest.redis));
+    let copies = (settle_in(redis.clone()), forget_in(redis));
     let in_force = Arc::new(move || Arc::clone(&rules));
-    add(&mut routes, config, Arc::clone(&store), in_force, forget)?;
+    add(&mut routes, config, Arc::clone(&store), in_force, copies)?;
     probes::add_health(&mut routes, &config.health.handler_prefix, &health)?;
     if config.prometheus.enabled {
         probes::add_metrics(&mut routes, &config.prometheus.handler_prefix, &metrics)?;
@@ -72,20 +79,28 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     lifecycle.left().await;
     health.enter(Phase::Draining);
     lifecycle.stop_softly_after(config.shutdown.drain_delay).await;
-    if !lifecycle.stopped(config.shutdown.timeout).await {
+    let limit = config.shutdown.timeout;
+    let consuming = async {
+        if let Some(ingest) = &ingest {
+            ingest.stop(limit).await;
+        }
+    };
+    let (answered, ()) = tokio::join!(lifecycle.stopped(limit), consuming);
+    if !answered {
         tracing::warn!("not every request was answered in time");
     }
     store.close().await;
     Ok(())
 }
 
-/// Adds the service of a store.
+/// Adds the service of a store; `settle` and `forget` see to what is not there yet, and to what is
+/// elsewhere too.
 pub fn add(
     routes: &mut Routes,
     config: &Config,
     store: SharedStore,
     rules: InForce,
-    forget: Forget,
+    (settle, forget): (Settle, Forget),
 ) -> Result<(), ServerError> {
     let api = &config.http_api;
     let service = Arc::new(HistoryService::new(Parts {
@@ -93,6 +108,7 @@ pub fn add(
         rules,
         // Without a key nobody is a backend, unless that was asked for.
         access: Access::new((!api.insecure).then(|| api.key.clone())),
+        settle,
         forget,
         origins: AllowedOrigins::new(&config.client.allowed_origins)?,
         clock: Clock::real(),

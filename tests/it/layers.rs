@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["api", "transport"],
     &["session"],
     &["node"],
-    &["broker", "presence"],
+    &["broker", "presence", "ingest"],
     &["hub", "redis", "archive"],
     &["auth", "channel"],
     &["config"],

@@ -10,6 +10,7 @@ mod framing;
 mod fuzzed;
 mod history;
 mod hostile;
+mod ingest;
 mod layers;
 mod memory;
 mod metrics;

@@ -57,6 +57,11 @@ struct Late;
 pub(super) type Announced = Mutex<HashMap<u16, CompactString>>;
 
 impl RedisBroker {
+    /// The connections.
+    pub fn redis(&self) -> &Arc<Redis> {
+        &self.redis
+    }
+
     /// The archive, if there is one.
     pub fn archive(&self) -> Option<&Archive> {
         self.archive.as_ref()

@@ -79,7 +79,8 @@ else
     -- Offsets between were not archived; they have ids of their own if somebody fills them in.
     local message = id_above(meta[4], offset - tonumber(meta[5] or '0'))
     redis.call('hset', KEYS[2], 'i', message, 'n', id)
-    entry = redis.call('xadd', KEYS[3], '*', 'c', ARGV[21], 'e', epoch, 'o', id, 'i', message, 'd', ARGV[10])
+    entry = redis.call('xadd', KEYS[3], '*', 'c', ARGV[21], 'e', epoch, 'n', meta[5] or '0', 'o', id,
+        'i', message, 'd', ARGV[10])
     if ARGV[14] ~= '0' then
         redis.call('expire', KEYS[2], ARGV[14])
     end

@@ -50,6 +50,9 @@ const REDIS_SECONDS: &[f64] =
 const RECOVERED_PUBLICATIONS: &[f64] =
     &[0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 300.0, 1000.0];
 
+/// Messages; 1,000 is the default of `history.ingest.batch_size`.
+const BATCH_MESSAGES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
 /// All metrics of one process, in groups by the part that counts.
 pub struct Metrics {
     pub node: NodeMetrics,
@@ -248,6 +251,22 @@ metric_group! {
         backlog: IntGauge = "backlog_publications";
         /// Seconds from handing a batch to the store until it was stored.
         commit_duration: Histogram = "commit_duration_seconds" within COMMAND_SECONDS;
+        /// Entries of archive streams that wait to be stored.
+        queue: Gauges<RedisShard> = "queue_entries" ["shard"];
+        /// Seconds for which the oldest of them has waited.
+        lag: Gauges<RedisShard> = "queue_lag_seconds" ["shard"];
+        /// Messages stored at once by a consumer of archive streams.
+        batch_messages: Histogram = "batch_messages" within BATCH_MESSAGES;
+        /// Messages that were missing in an archive stream and were taken from the stream at hand.
+        filled: IntCounter = "filled_messages";
+        /// Offsets of archived channels that nobody has any more.
+        holes: IntCounter = "missing_offsets";
+        /// Entries taken over from consumers that were silent for too long.
+        claimed: IntCounter = "claimed_entries";
+        /// Entries of archive streams that can never be stored.
+        dead_letters: IntCounter = "dead_letters";
+        /// Times that the store did not do what a consumer asked.
+        store_failures: IntCounter = "store_failures";
         /// Blocks of messages read from the store for recoveries.
         block_reads: IntCounter = "block_reads";
         /// Recoveries that the archive served.

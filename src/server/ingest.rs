@@ -1,0 +1,162 @@
+//! Consumers of the archive streams, as the configuration has them: in `bobolink history`, and in a
+//! gateway whose store nobody else can open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use compact_str::CompactString;
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+
+use super::{Config, ServerError, host_name};
+use crate::archive::{Deleted, SharedStore};
+use crate::broker::erase;
+use crate::config::engine::EngineType;
+use crate::config::history::{History, HistoryStore};
+use crate::history::{CopiesLeft, Forget, NotSettled, Settle};
+use crate::ingest::{self, Bounds, Ingest, Settings};
+use crate::lifecycle::Lifecycle;
+use crate::redis::{Receive, Redis, Reporting};
+use crate::telemetry::health::QueueLimits;
+use crate::time::Clock;
+
+/// Between two looks at whether the connections have left.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a deletion waits for what was published before it.
+const SETTLES_IN: Duration = Duration::from_secs(5);
+
+/// A process that only consumes, with its connections to Redis.
+pub struct Alone {
+    pub redis: Arc<Redis>,
+    ingest: Ingest,
+    /// Ends the connections.
+    end: CancellationToken,
+}
+
+impl Alone {
+    /// Connects and consumes, with Redis as the engine; with memory there is nothing to consume.
+    ///
+    /// # Errors
+    /// Names the key that cannot be used.
+    pub fn start(
+        config: &Config,
+        store: &SharedStore,
+        clock: &Clock,
+        reporting: &Reporting,
+    ) -> Result<Option<Self>, ServerError> {
+        if config.engine.r#type == EngineType::Memory {
+            return Ok(None);
+        }
+        let deaf: Arc<dyn Receive> = Arc::new(Deaf);
+        let redis = Redis::reporting(&config.engine.redis, clock, &deaf, reporting)?;
+        let end = CancellationToken::new();
+        redis.start(&end);
+        ingest::watch(&redis, clock, (&reporting.health, limits(config)), &reporting.metrics, &end);
+        let settings = settings(&config.history, config.history.port);
+        let ingest = Ingest::start(&redis, store, settings, clock, &reporting.metrics);
+        Ok(Some(Self { redis, ingest, end }))
+    }
+
+    /// Finishes what is in hand, in `limit` at the longest.
+    pub async fn stop(&self, limit: Duration) {
+        self.ingest.stop(limit).await;
+        self.end.cancel();
+    }
+}
+
+/// Watches the archive streams of a gateway, and consumes them if its store is embedded.
+pub fn in_gateway(
+    config: &Config,
+    redis: &Arc<Redis>,
+    store: &SharedStore,
+    (clock, reporting): (&Clock, &Reporting),
+    lifecycle: &Lifecycle,
+) {
+    let watched = (&reporting.health, limits(config));
+    ingest::watch(redis, clock, watched, &reporting.metrics, &lifecycle.hard);
+    if config.history.store != HistoryStore::Embedded {
+        return;
+    }
+    let settings = settings(&config.history, config.http_server.port);
+    let ingest = Ingest::start(redis, store, settings, clock, &reporting.metrics);
+    let (lifecycle, limit) = (lifecycle.clone(), config.shutdown.timeout);
+    let tracker = lifecycle.tracker.clone();
+    tracker.spawn(async move {
+        lifecycle.soft.cancelled().await;
+        // Those who are still there may publish, and wait until that is stored.
+        while lifecycle.tracker.len() > 1 && !lifecycle.hard.is_cancelled() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        ingest.stop(limit).await;
+    });
+}
+
+/// Waits before a deletion until what was published is stored, where that goes through Redis.
+pub fn settle_in(redis: Option<Arc<Redis>>) -> Settle {
+    Arc::new(move |channel| {
+        let (redis, channel) = (redis.clone(), channel.to_owned());
+        let settle = async move {
+            let Some(redis) = redis else { return Ok(()) };
+            ingest::passed(&redis, &channel, SETTLES_IN).await.map_err(|error| {
+                tracing::warn!(%error, channel, "nothing was deleted");
+                NotSettled
+            })
+        };
+        settle.boxed()
+    })
+}
+
+/// Takes what was deleted out of streams in Redis.
+pub fn forget_in(redis: Option<Arc<Redis>>) -> Forget {
+    Arc::new(move |channel, deleted: &Deleted| {
+        let (redis, channel, deleted) = (redis.clone(), channel.to_owned(), deleted.clone());
+        let forget = async move {
+            let Some(redis) = redis else { return Ok(()) };
+            erase(&redis, &channel, &deleted).await.map_err(|error| {
+                tracing::error!(%error, channel, "a deleted message may be in a stream still");
+                CopiesLeft
+            })
+        };
+        forget.boxed()
+    })
+}
+
+fn settings(history: &History, port: u16) -> Settings {
+    let ingest = &history.ingest;
+    let name = match ingest.name.as_str() {
+        "" => CompactString::from(format!("{}_{port}", host_name())),
+        name => name.into(),
+    };
+    Settings {
+        name,
+        bounds: Bounds { count: ingest.batch_size as usize, bytes: ingest.batch_bytes },
+        claim_after: ingest.claim_after,
+        dead_letters: ingest.dead_letters as usize,
+    }
+}
+
+fn limits(config: &Config) -> QueueLimits {
+    let history = &config.history;
+    QueueLimits { entries: history.backlog.into(), lag: history.ingest.max_lag }
+}
+
+/// Hears nothing of what clients are told.
+struct Deaf;
+
+impl Receive for Deaf {
+    fn message(&self, _: &str, _: &Bytes) {}
+
+    fn is_wanted(&self, _: &str) -> bool {
+        false
+    }
+
+    fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
+        Vec::new()
+    }
+
+    fn interrupted(&self, _: usize, _: bool, _: &dyn Fn(&str) -> bool) {}
+
+    fn resumed(&self, _: usize) {}
+}

@@ -1,0 +1,154 @@
+//! Consumers of the archive streams, with real servers: what was appended is in the archive, once.
+
+mod faults;
+mod rate;
+mod service;
+mod sharing;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageId, SharedStore, Span};
+use bobolink::config;
+use bobolink::ingest::{Bounds, Ingest, Settings};
+use bobolink::protocol::publication::Publication;
+use bobolink::redis::{Command, Receive, Redis, Route, Value};
+use bobolink::telemetry::metrics::Metrics;
+use bobolink::time::Clock;
+use bytes::Bytes;
+use compact_str::CompactString;
+use futures_util::future::join_all;
+use prost::Message;
+use tempfile::TempDir;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::support::{SOON, eventually};
+
+/// The epoch of what is appended.
+const EPOCH: &str = "epoch1";
+
+/// Short, so that tests of it do not take long; longer than a busy machine makes a consumer pause.
+const CLAIM_AFTER: Duration = Duration::from_secs(2);
+
+/// Connections to Redis, and an archive.
+struct Stage {
+    redis: Arc<Redis>,
+    store: SharedStore,
+    clock: Clock,
+    _folder: TempDir,
+    _stop: DropGuard,
+}
+
+/// Hears nothing.
+struct Deaf;
+
+impl Receive for Deaf {
+    fn message(&self, _: &str, _: &Bytes) {}
+
+    fn is_wanted(&self, _: &str) -> bool {
+        false
+    }
+
+    fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
+        Vec::new()
+    }
+
+    fn interrupted(&self, _: usize, _: bool, _: &dyn Fn(&str) -> bool) {}
+
+    fn resumed(&self, _: usize) {}
+}
+
+impl Stage {
+    /// With the Redis that `adapt` names.
+    async fn reaching(adapt: impl FnOnce(&mut config::redis::Redis)) -> Self {
+        let mut settings = config::redis::Redis::default();
+        adapt(&mut settings);
+        let (clock, deaf) = (Clock::real(), Arc::new(Deaf) as Arc<dyn Receive>);
+        let redis = Redis::new(&settings, &clock, &deaf).expect("settings");
+        let stop = CancellationToken::new();
+        redis.start(&stop);
+        tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        let store = EmbeddedStore::open(&EmbeddedSettings { path, cache: 1 << 20 }, "first".into());
+        let store = Arc::new(store.expect("opens"));
+        Self { redis, store, clock, _folder: folder, _stop: stop.drop_guard() }
+    }
+
+    /// A consumer of the group.
+    fn consumer(&self, name: &str) -> (Ingest, Arc<Metrics>) {
+        let metrics = Arc::new(Metrics::default());
+        let settings = Settings {
+            name: name.into(),
+            bounds: Bounds { count: 100, bytes: 1 << 20 },
+            claim_after: CLAIM_AFTER,
+            dead_letters: 10,
+        };
+        let ingest = Ingest::start(&self.redis, &self.store, settings, &self.clock, &metrics);
+        (ingest, metrics)
+    }
+
+    async fn call(&self, channel: &str, make: impl Fn(&Route) -> Command) -> Value {
+        self.redis.shard(channel).call(channel, make).await.expect("an answer")
+    }
+
+    /// Appends as a gateway does.
+    async fn append(&self, channel: &str, offsets: RangeInclusive<u64>) {
+        let appending = offsets.map(async |offset| {
+            self.call(channel, |route| entry(route, channel, EPOCH, offset)).await
+        });
+        join_all(appending).await;
+    }
+
+    /// How many entries wait in the stream of a channel.
+    async fn waiting(&self, channel: &str) -> u64 {
+        let length = |route: &Route| Command::new("XLEN").arg(route.keys().archive_stream(channel));
+        // While a master is away nothing is known.
+        let answer = self.redis.shard(channel).call(channel, length).await;
+        answer.ok().and_then(|length| length.number()).unwrap_or(u64::MAX)
+    }
+
+    async fn until_empty(&self, channel: &str) {
+        let what = format!("all of {channel} has left the archive stream");
+        eventually(&what, 3 * SOON, async || self.waiting(channel).await == 0).await;
+    }
+
+    /// Ranges of offsets that are missing up to `through`.
+    async fn holes(&self, channel: &str, through: u64) -> Vec<(u64, u64)> {
+        let span = Span { epoch: EPOCH.into(), after: 0, through };
+        self.store.holes(channel, &span, 100).await.expect("an answer")
+    }
+
+    /// The archive has these offsets of a channel, and nothing in it contradicts itself.
+    async fn has_all(&self, channel: &str, through: u64) {
+        assert!(self.holes(channel, through).await.is_empty(), "{channel}");
+        let verdict = self.store.verify(channel).await.expect("a verdict");
+        assert_eq!((verdict.messages, verdict.faults), (through, vec![]));
+        let span = Span { epoch: EPOCH.into(), after: 0, through: through.min(100) };
+        for message in self.store.range(channel, &span).await.expect("a range") {
+            assert_eq!(message.publication.data, data(channel, message.offset()));
+        }
+    }
+}
+
+fn id_of(offset: u64) -> MessageId {
+    MessageId::first_at(1_700_000_000_000 + offset as i64)
+}
+
+fn data(channel: &str, offset: u64) -> Bytes {
+    format!("{{\"n\":{offset},\"in\":\"{channel}\"}}").into()
+}
+
+/// What a stream at hand has at an offset.
+fn publication(channel: &str, offset: u64) -> Vec<u8> {
+    let time = id_of(offset).time();
+    Publication { data: data(channel, offset), time, ..Publication::default() }.encode_to_vec()
+}
+
+fn entry(route: &Route, channel: &str, epoch: &str, offset: u64) -> Command {
+    let command = Command::new("XADD").arg(route.keys().archive_stream(channel)).arg("*");
+    let command = command.arg("c").arg(channel).arg("e").arg(epoch);
+    let command = command.arg("o").number(offset).arg("i").number(id_of(offset).number());
+    command.arg("d").arg(publication(channel, offset))
+}

@@ -1,0 +1,163 @@
+//! `bobolink history` with Redis: stores what waits, whatever ends it, and leaves when it is asked to.
+
+use bobolink::config::redis::Addresses;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Stage, data};
+use crate::redis::process::RedisServer;
+use crate::support::{SOON, Server, eventually, get, http};
+
+const STREAM: &str = "centrifugo.archive.stream";
+const KEY: &str = "an-api-key";
+
+fn settings(folder: &TempDir, server: &RedisServer) -> String {
+    let path = folder.path().join("service.db");
+    format!(
+        "{}http_api.key = {KEY:?}\nhealth.enabled = true\nprometheus.enabled = true\n\
+         history.path = {path:?}\nhistory.address = \"127.0.0.1\"\nhistory.port = 0\n\
+         history.ingest.name = \"service\"\nhistory.ingest.claim_after = \"2s\"\n\
+         [[channel.namespaces]]\nname = \"long\"\nhistory_archive = true\nhistory_size = 10\n\
+         history_ttl = \"60s\"\n",
+        server.settings()
+    )
+}
+
+async fn start(settings: &str) -> Server {
+    Server::start_command(settings, &["history"], "history").await
+}
+
+/// How many messages the service has of a channel.
+async fn count(service: &Server, channel: &str) -> u64 {
+    let path = format!("/history/v1/channels/{channel}");
+    let headers = [("x-api-key", KEY)];
+    let answer = http(service.address(), hyper::Method::GET, &path, &headers, "").await;
+    let body: Value = serde_json::from_str(&answer.body).expect("JSON");
+    body["count"].as_u64().unwrap_or(0)
+}
+
+fn verified(folder: &TempDir, settings: &str) -> String {
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, settings).expect("a file");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bobolink"))
+        .args(["history", "verify", "-c"])
+        .arg(file)
+        .current_dir(folder)
+        .output()
+        .expect("the program");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_stored_once_though_the_service_is_killed_again_and_again() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    let settings = settings(&folder, &server);
+    let address = Addresses(vec![server.address().to_string()]);
+    let stage = Stage::reaching(|redis| redis.address = address).await;
+    let mut service = start(&settings).await;
+    for round in 0..4_u64 {
+        let appending = stage.append("long:a", round * 1_000 + 1..=(round + 1) * 1_000);
+        let killing = async {
+            let some = round * 1_000 + 100 * (round + 1);
+            eventually("some are stored", SOON, async || count(&service, "long:a").await >= some)
+                .await;
+            service.signal(Signal::KILL);
+        };
+        tokio::join!(appending, killing);
+        service.ended(SOON).await;
+        service = start(&settings).await;
+    }
+    stage.until_empty("long:a").await;
+    assert_eq!(count(&service, "long:a").await, 4_000);
+    let metrics = get(service.address(), "/metrics").await.body;
+    assert!(metrics.contains("bobolink_history_queue_entries{shard=\"0\"}"), "{metrics}");
+
+    service.signal(Signal::TERM);
+    assert!(service.ended(SOON).await.success());
+    let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM]).join(" ");
+    assert!(!consumers.contains("service"), "it has left: {consumers}");
+    let told = verified(&folder, &settings);
+    assert!(told.contains("long:a: 4000 messages, 0 deleted, dense"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_reads_what_came_over_redis() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    let address = Addresses(vec![server.address().to_string()]);
+    let stage = Stage::reaching(|redis| redis.address = address).await;
+    stage.append("long:b", 1..=3).await;
+    let service = start(&settings(&folder, &server)).await;
+    stage.until_empty("long:b").await;
+    let path = "/history/v1/channels/long:b/messages?limit=1";
+    let headers = [("x-api-key", KEY)];
+    let answer = http(service.address(), hyper::Method::GET, path, &headers, "").await;
+    let page: Value = serde_json::from_str(&answer.body).expect("JSON");
+    let newest = &page["messages"][0];
+    assert_eq!(newest["offset"], 3);
+    assert_eq!(newest["data"].to_string().into_bytes(), data("long:b", 3));
+    let health = get(service.address(), "/health/delivery").await;
+    assert_eq!(health.status, 200, "{}", health.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_with_its_own_file_stores_what_it_publishes_and_deletes_it_everywhere() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    let path = folder.path().join("gateway.db");
+    let settings = format!(
+        "{}http_api.key = {KEY:?}\nhealth.enabled = true\nhistory.path = {path:?}\n\
+         [[channel.namespaces]]\nname = \"long\"\nhistory_archive = true\nhistory_size = 10\n\
+         history_ttl = \"60s\"\n",
+        server.settings()
+    );
+    let mut gateway = Server::start(&settings).await;
+    let headers = [("x-api-key", KEY)];
+    let post = async |gateway: &Server, method: &str, body: &str| {
+        let path = format!("/api/{method}");
+        http(gateway.address(), hyper::Method::POST, &path, &headers, body).await.body
+    };
+    eventually("the gateway is ready", SOON, async || {
+        get(gateway.address(), "/health/ready").await.status == 200
+    })
+    .await;
+    for number in 1..=30 {
+        let body = format!("{{\"channel\":\"long:a\",\"data\":{number}}}");
+        let answer = post(&gateway, "publish", &body).await;
+        assert!(answer.contains("\"offset\""), "{answer}");
+    }
+    // The deletion itself waits for what is on its way.
+    let path = "/history/v1/channels/long:a/messages?from_offset=29&to_offset=30";
+    let answer = http(gateway.address(), hyper::Method::DELETE, path, &headers, "").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{\"deleted\":2}"));
+    assert_eq!(count(&gateway, "long:a").await, 28);
+    let at_hand = post(&gateway, "history", r#"{"channel":"long:a","limit":20}"#).await;
+    assert!(at_hand.contains("\"offset\":28") && !at_hand.contains("\"data\":29"), "{at_hand}");
+
+    gateway.signal(Signal::TERM);
+    assert!(gateway.ended(SOON).await.success());
+    let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM]).join(" ");
+    assert!(!consumers.contains("pending"), "it has left: {consumers}");
+    let told = verified(&folder, &settings);
+    assert!(told.contains("long:a: 28 messages, 2 deleted, dense"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_cannot_wait_for_all_that_was_published_deletes_nothing() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    let address = Addresses(vec![server.address().to_string()]);
+    let stage = Stage::reaching(|redis| redis.address = address).await;
+    // In the hands of somebody who is alive, as far as anybody knows.
+    server.ask(&["XGROUP", "CREATE", STREAM, "history", "$", "MKSTREAM"]);
+    server.ask(&["XADD", STREAM, "*", "held", "x"]);
+    server.cli(&["XREADGROUP", "GROUP", "history", "holder", "STREAMS", STREAM, ">"]);
+    let settings = settings(&folder, &server).replace("\"2s\"", "\"1h\"");
+    let service = start(&settings).await;
+    stage.append("long:a", 1..=5).await;
+    eventually("they are stored", SOON, async || count(&service, "long:a").await == 5).await;
+    let path = "/history/v1/channels/long:a";
+    let headers = [("x-api-key", KEY)];
+    let answer = http(service.address(), hyper::Method::DELETE, path, &headers, "").await;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("nothing was deleted"), "{}", answer.body);
+    assert_eq!(count(&service, "long:a").await, 5);
+}
