@@ -18,7 +18,6 @@ use bobolink::telemetry::metrics::Metrics;
 use bobolink::time::Clock;
 use bytes::Bytes;
 use compact_str::CompactString;
-use futures_util::future::join_all;
 use prost::Message;
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -93,12 +92,16 @@ impl Stage {
         self.redis.shard(channel).call(channel, make).await.expect("an answer")
     }
 
-    /// Appends as a gateway does.
+    /// Appends as gateways do: in the order of offsets.
     async fn append(&self, channel: &str, offsets: RangeInclusive<u64>) {
-        let appending = offsets.map(async |offset| {
-            self.call(channel, |route| entry(route, channel, EPOCH, offset)).await
-        });
-        join_all(appending).await;
+        let route = self.redis.shard(channel).route(channel).expect("a way");
+        let begin = |offset| {
+            let command = entry(&route, channel, EPOCH, offset);
+            route.attachment.link.begin(command).expect("sent")
+        };
+        for answer in offsets.map(begin).collect::<Vec<_>>() {
+            answer.wait().await.expect("appended");
+        }
     }
 
     /// How many entries wait in the stream of a channel.

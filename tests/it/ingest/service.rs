@@ -70,12 +70,15 @@ async fn what_waits_is_stored_once_though_the_service_is_killed_again_and_again(
     }
     stage.until_empty("long:a").await;
     assert_eq!(count(&service, "long:a").await, 4_000);
-    let metrics = get(service.address(), "/metrics").await.body;
-    assert!(metrics.contains("bobolink_history_queue_entries{shard=\"0\"}"), "{metrics}");
+    eventually("the queue is measured", SOON, async || {
+        let metrics = get(service.address(), "/metrics").await.body;
+        metrics.contains("bobolink_history_queue_entries{shard=\"0\"} 0")
+    })
+    .await;
 
     service.signal(Signal::TERM);
     assert!(service.ended(SOON).await.success());
-    let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM]).join(" ");
+    let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM, "history"]).join(" ");
     assert!(!consumers.contains("service"), "it has left: {consumers}");
     let told = verified(&folder, &settings);
     assert!(told.contains("long:a: 4000 messages, 0 deleted, dense"), "{told}");
@@ -135,8 +138,8 @@ async fn a_gateway_with_its_own_file_stores_what_it_publishes_and_deletes_it_eve
 
     gateway.signal(Signal::TERM);
     assert!(gateway.ended(SOON).await.success());
-    let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM]).join(" ");
-    assert!(!consumers.contains("pending"), "it has left: {consumers}");
+    let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM, "history"]).join(" ");
+    assert!(!consumers.contains("pending") && !consumers.contains("ERR"), "{consumers}");
     let told = verified(&folder, &settings);
     assert!(told.contains("long:a: 28 messages, 2 deleted, dense"), "{told}");
 }

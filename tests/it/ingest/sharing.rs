@@ -29,7 +29,7 @@ async fn consumers_share_the_work_and_one_takes_over_what_another_left() {
     stage.until_empty("a").await;
     stage.has_all("a", 1_000).await;
     second.stop(SOON).await;
-    let consumers = server.cli(&["XINFO", "CONSUMERS", stream]).join(" ");
+    let consumers = server.cli(&["XINFO", "CONSUMERS", stream, "history"]).join(" ");
     assert!(!consumers.contains("second"), "it has left the group: {consumers}");
 }
 
@@ -161,7 +161,7 @@ async fn in_a_cluster_every_slot_is_found_named_or_not() {
     }
     let consumers = |route: &Route| {
         let stream = route.keys().archive_stream(&channels[0]);
-        Command::new("XINFO").arg("CONSUMERS").arg(stream)
+        Command::new("XINFO").arg("CONSUMERS").arg(stream).arg("history")
     };
     let left = stage.call(&channels[0], consumers).await;
     assert_eq!(left.list().map(<[_]>::len), Some(0), "both have left the group");
