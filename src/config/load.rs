@@ -385,6 +385,19 @@ pub mod tests {
     }
 
     #[test]
+    fn numbers_and_booleans_of_a_file_may_stand_in_quotes() {
+        let text = r#"{"http_server": {"port": "8001", "internal_port": "9001"},
+            "client": {"channel_limit": "7"}, "health": {"enabled": "true"}}"#;
+        let (sources, files) = from_file("c.json", text);
+        let config = load(&sources, &files).expect("valid").config;
+        assert_eq!((config.http_server.port, config.client.channel_limit), (8001, 7));
+        assert_eq!(config.http_server.internal_port, Some(9001));
+        assert!(config.health.enabled);
+        let (sources, files) = from_file("c.json", r#"{"client": {"channel_limit": "7 or so"}}"#);
+        assert_eq!(errors(load(&sources, &files)).len(), 1);
+    }
+
+    #[test]
     fn null_in_a_file_is_unset() {
         let (sources, files) = from_file("c.json", r#"{"pid_file": null, "client": null}"#);
         assert_eq!(load(&sources, &files).expect("valid").config, Config::default());

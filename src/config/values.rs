@@ -1,4 +1,6 @@
 //! How plain values are read: booleans, numbers, texts, lists, and tables that nobody reads yet.
+//!
+//! Numbers and booleans may stand in quotes, as Centrifugo takes them from a file too.
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ impl Setting for bool {
     fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>) {
         let value = match &from.value {
             Value::Bool(value) => Some(*value),
-            Value::Loose(text) => match text.to_ascii_lowercase().as_str() {
+            Value::Text(text) | Value::Loose(text) => match text.to_ascii_lowercase().as_str() {
                 "1" | "t" | "true" => Some(true),
                 "0" | "f" | "false" => Some(false),
                 _ => None,
@@ -53,18 +55,16 @@ integer!(i64);
 fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::Integer(value) => Some(*value),
-        Value::Loose(text) => text.trim().parse().ok(),
+        Value::Text(text) | Value::Loose(text) => text.trim().parse().ok(),
         _ => None,
     }
 }
 
-/// A port that may be left out. Text is allowed as well as a number, since an empty text is how
-/// some files say "none".
+/// A port that may be left out; an empty text is how some files say "none".
 impl Setting for Option<u16> {
     fn read(&mut self, from: Tree, at: &str, report: &mut Report<'_>) {
         let value = match &from.value {
             Value::Text(text) | Value::Loose(text) if text.is_empty() => Some(None),
-            Value::Text(text) => text.parse().ok().map(Some),
             value => integer(value).and_then(|port| port.try_into().ok()).map(Some),
         };
         report.take(self, value, &from, at, "a port from 0 to 65535, or \"\" for none");
