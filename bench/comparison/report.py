@@ -48,14 +48,22 @@ class Series:
         values = (results.value(one, column, measure).number for one in self.rounds)
         return [number for number in values if number is not None]
 
+    def is_bound(self, column: str, measure: Measure) -> bool:
+        """Whether some of what counts of a column's measure may be higher in truth."""
+        return any(results.value(one, column, measure).at_least for one in self.rounds)
+
     def ratio(self, column: str, other: str, measure: Measure) -> Ratio | None:
-        """How a column stands to another, over the rounds in which both count."""
+        """How a column stands to another, over the rounds in which both count.
+
+        Where the first may be higher in truth, so may the ratio; where the second may be, there is
+        none.
+        """
         pairs = []
         for one in self.rounds:
             first = results.value(one, column, measure).number
-            second = results.value(one, other, measure).number
-            if first is not None and second is not None:
-                pairs.append((first, second))
+            second = results.value(one, other, measure)
+            if first is not None and second.number is not None and not second.at_least:
+                pairs.append((first, second.number))
         return figures.ratio(pairs, f"{self.scenario.name} {self.codec} {measure.name}")
 
     def judged(self, measure: Measure, other: str = PEER) -> Ratio | None:
@@ -264,6 +272,7 @@ def _remarks(series: Series, columns: list[str]) -> list[str]:
         for column in columns:
             run = one["runs"].get(column, {"not_run": "it was left out"})
             troubles = results.troubles(run, series.scenario, one["others_limit"])
+            troubles += _bounds(run, series.scenario, one["others_limit"])
             if "not_run" in run:
                 troubles = [f"not run: {run['not_run']}"]
             for trouble in troubles:
@@ -275,6 +284,14 @@ def _remarks(series: Series, columns: list[str]) -> list[str]:
     return ["", *lines] if lines else []
 
 
+def _bounds(run: Json, scenario: Scenario, others_limit: float) -> list[str]:
+    """Why numbers of a run may be higher in truth."""
+    if "not_run" in run:
+        return []
+    found = (results.value_in(run, one, others_limit).at_least for one in scenario.measures)
+    return [f"at least: {why}" for why in dict.fromkeys(found) if why]
+
+
 def _title(measure: Measure) -> str:
     return f"{measure.title}, {measure.unit}" if measure.unit else measure.title
 
@@ -282,7 +299,7 @@ def _title(measure: Measure) -> str:
 def _median(series: Series, column: str, measure: Measure) -> str:
     found = figures.spread(series.numbers(column, measure))
     if found:
-        return figures.number(found.median)
+        return _bound(series, column, measure) + figures.number(found.median)
     return NOT_RUN if _never_ran(series, column) else "void"
 
 
@@ -290,9 +307,13 @@ def _spread(series: Series, column: str, measure: Measure) -> str:
     found = figures.spread(series.numbers(column, measure))
     if found is None:
         return ""
-    middle = figures.number(found.median)
+    middle = _bound(series, column, measure) + figures.number(found.median)
     ends = f"{figures.number(found.low)} to {figures.number(found.high)}"
     return f"{middle} ({ends})" if found.count > 1 else middle
+
+
+def _bound(series: Series, column: str, measure: Measure) -> str:
+    return "≥ " if series.is_bound(column, measure) else ""
 
 
 def _interval(ratio: Ratio | None) -> str:

@@ -27,6 +27,8 @@ class Value:
 
     number: float | None
     void: str | None = None
+    # Why the number may be higher in truth, if so.
+    at_least: str | None = None
 
 
 def path_of(folder: Path, scenario: str, codec: str, round_: int) -> Path:
@@ -87,7 +89,7 @@ def value_in(run: Json, measure: Measure, others_limit: float) -> Value:
             void = next(filter(None, (_busy(one, others_limit) for one in looked_at)), None)
             measured = rows if measure.own_ratio else [row]
             void = next(filter(None, (one.get("void") for one in measured)), void)
-            return Value(None, void) if void else Value(float(found))
+            return Value(None, void) if void else Value(float(found), at_least=row.get("at_least"))
     return Value(None, f"{measure.name} was not measured")
 
 

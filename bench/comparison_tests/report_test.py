@@ -63,6 +63,16 @@ class VerdictTest(unittest.TestCase):
         rounds = [round_(number, *reports) for number in range(1, 6)]
         self.assertEqual(report.verdict(series(*rounds, name="highest-1000"), rate), "met")
 
+    def test_a_bound_counts_for_us_and_not_for_the_peer(self) -> None:
+        rate = Measure("max_deliveries_per_s", "", "/s", Target(1.7, 2.3), more_is_better=True)
+        bound = document(row({"max_deliveries_per_s": 180.0}, at_least="busy"))
+        known = document(row({"max_deliveries_per_s": 100.0}))
+        ours = [round_(number, bound, known) for number in range(1, 6)]
+        self.assertEqual(report.verdict(series(*ours, name="highest-1000"), rate), "met")
+        theirs = [round_(number, known, bound) for number in range(1, 6)]
+        said = report.verdict(series(*theirs, name="highest-1000"), rate)
+        self.assertEqual(said, "no value counts")
+
     def test_a_ratio_of_our_own_needs_no_peer(self) -> None:
         own = Measure("p99_ratio", "", "", Target(1.2, 1.05), own_ratio=True)
         rounds = [round_(n, document(row({"p99_ratio": 1.1})), None) for n in range(1, 6)]

@@ -118,6 +118,7 @@ impl Crew {
         let greetings: Result<Vec<_>, _> =
             (first..count).map(|number| self.greeting(number, subscriptions(number))).collect();
         let mut greetings = greetings?.into_iter();
+        self.engine.prepare(greetings.len())?;
         let meter = self.meter()?;
         let mut stalled_ns = self.engine.now_ns() + STALLED_NS;
         while ready < count {

@@ -1,6 +1,7 @@
 //! The loop: one thread that holds every connection, waits for all of them at once and reads what
 //! came into one buffer.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -38,7 +39,9 @@ pub struct Engine {
     links: Slab<Link>,
     bench: Workbench,
     target: Target,
-    dialled: usize,
+    /// For the next connections.
+    sockets: VecDeque<Stream>,
+    made: usize,
 }
 
 /// How a connection is left.
@@ -74,7 +77,15 @@ impl Engine {
         };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let ready = Vec::with_capacity(TURNS);
-        Ok(Self { epoll, ready, links: Slab::new(), bench, target, dialled: 0 })
+        Ok(Self {
+            epoll,
+            ready,
+            links: Slab::new(),
+            bench,
+            target,
+            sockets: VecDeque::new(),
+            made: 0,
+        })
     }
 
     pub fn codec(&self) -> Codec {
@@ -94,15 +105,28 @@ impl Engine {
         self.bench.counters
     }
 
+    /// Makes the sockets of the next `count` connections, which is a good part of what opening them
+    /// costs this side.
+    ///
+    /// # Errors
+    /// If there are no more sockets or ports.
+    pub fn prepare(&mut self, count: usize) -> io::Result<()> {
+        while self.sockets.len() < count {
+            let socket = self.socket()?;
+            self.sockets.push_back(socket);
+        }
+        Ok(())
+    }
+
     /// Opens a WebSocket whose first frame is `greeting`, which the server answers with so many
     /// replies; [`Event::Ready`] tells that they came.
     ///
     /// # Errors
     /// If there are no more sockets or ports.
     pub fn dial(&mut self, greeting: Vec<u8>, replies: usize) -> io::Result<Peer> {
+        let stream = self.sockets.pop_front().map_or_else(|| self.socket(), Ok)?;
         let began_ns = self.now_ns();
-        let stream = Stream::dial(self.target.address, self.target.source(self.dialled))?;
-        self.dialled += 1;
+        stream.connect(self.target.address)?;
         let peer = self.links.vacant_key();
         let connection = Connection::new(peer, stream, began_ns, greeting, replies);
         self.register(Link::Client(Box::new(connection)))
@@ -113,8 +137,9 @@ impl Engine {
     /// # Errors
     /// If there are no more sockets or ports.
     pub fn dial_api(&mut self, target: &Target) -> io::Result<Peer> {
-        let stream = Stream::dial(target.address, target.source(self.dialled))?;
-        self.dialled += 1;
+        let stream = Stream::new(target.address, target.source(self.made))?;
+        self.made += 1;
+        stream.connect(target.address)?;
         let peer = self.links.vacant_key();
         self.register(Link::Api(Box::new(ApiConnection::new(peer, stream))))
     }
@@ -200,6 +225,12 @@ impl Engine {
         }
         events.append(&mut self.bench.events);
         Ok(())
+    }
+
+    fn socket(&mut self) -> io::Result<Stream> {
+        let socket = Stream::new(self.target.address, self.target.source(self.made))?;
+        self.made += 1;
+        Ok(socket)
     }
 
     fn register(&mut self, link: Link) -> io::Result<Peer> {

@@ -43,6 +43,8 @@ pub struct Row {
     pub label: String,
     /// Why the row counts for nothing, if so.
     pub void: Option<String>,
+    /// Why its rate may be higher in truth, if so.
+    pub at_least: Option<String>,
     pub seconds: f64,
     /// Share of one core that the generator used.
     pub generator_cpu: f64,

@@ -50,11 +50,11 @@ impl Got {
 }
 
 impl Stream {
-    /// Starts to connect; it is done, well or not, when the socket can be written to.
+    /// A socket with a port of its own, ready to [connect](Stream::connect) to such an address.
     ///
     /// # Errors
     /// If there are no more sockets or ports.
-    pub fn dial(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
+    pub fn new(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
         let kind = Type::STREAM.nonblocking().cloexec();
         let socket = Socket::new(Domain::for_address(to), kind, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
@@ -64,11 +64,19 @@ impl Stream {
         let mut stream = Self { tcp: socket.into(), waiting: Vec::new(), written: 0, reads: 0 };
         // The first request then carries the acknowledgement of the handshake.
         stream.delay_acknowledgements();
-        match socket2::SockRef::from(&stream.tcp).connect(&SockAddr::from(to)) {
+        Ok(stream)
+    }
+
+    /// Starts to connect; it is done, well or not, when the socket can be written to.
+    ///
+    /// # Errors
+    /// If there are no more ports.
+    pub fn connect(&self, to: SocketAddr) -> io::Result<()> {
+        match socket2::SockRef::from(&self.tcp).connect(&SockAddr::from(to)) {
             Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => {
                 Err(error)
             }
-            _ => Ok(stream),
+            _ => Ok(()),
         }
     }
 

@@ -67,6 +67,7 @@ pub fn render(report: &Report) -> String {
         let mut line = vec![row.label.clone()];
         line.extend(cells);
         line.extend(row.void.as_ref().map(|why| format!("void: {why}")));
+        line.extend(row.at_least.as_ref().map(|why| format!("at least: {why}")));
         lines.push(line);
     }
     let mut text = match rows.is_empty() {

@@ -99,7 +99,7 @@ fn find_max(crew: &mut Crew, args: &FanoutArgs, load: impl Fn(f64) -> Load) -> R
     let offered = max.metrics.get("publications_per_s").unwrap_or_default();
     max.metrics.set("max_publications_per_s", offered);
     max.metrics.set("max_deliveries_per_s", max.metrics.get("offered_per_s").unwrap_or_default());
-    max.void = limited_by.map(|why| format!("the next higher rate is void: {why}"));
+    max.at_least = limited_by.map(|why| format!("the next higher rate is void: {why}"));
     crew.rows.push(max);
     Ok(())
 }
