@@ -8,9 +8,9 @@ use crate::protocol::publication::StreamPosition;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
     pub name: CompactString,
-    /// The lowest offset in it; 0 while it has none.
+    /// The lowest offset that was ever stored in it, also when that has expired; 0 while it has none.
     pub first: u64,
-    /// The highest offset in it; 0 while it has none.
+    /// The highest offset that was ever stored in it; 0 while it has none.
     pub last: u64,
     pub end: End,
 }

@@ -51,8 +51,9 @@ pub trait MessageStore: Send + Sync {
     /// The epochs of a channel, the oldest first; empty if it was never appended to.
     fn chain<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Chain, StoreError>>;
 
-    /// Says that nothing acknowledged can lie beyond `offset` in an epoch that is not the newest, or
-    /// is about to be no more. The first seal stays.
+    /// Says that nothing acknowledged can lie beyond `offset` in an epoch that is not the newest any
+    /// more, and that the first message stored of the next epoch is the first that there was in it.
+    /// From then on positions of the one lead into the other. The first seal stays.
     fn seal<'a>(
         &'a self,
         channel: &'a str,
@@ -103,6 +104,18 @@ pub trait MessageStore: Send + Sync {
         channel: &'a str,
         what: Deletion,
     ) -> BoxFuture<'a, Result<Deleted, StoreError>>;
+
+    /// Drops the oldest messages of a channel whose ids are below `before`, at most `limit` and never
+    /// more than [`MAX_READ`]; returns how many. Fewer than the limit means that no more are due.
+    ///
+    /// For [`holes`](Self::holes) and everybody who recovers they were never stored, unlike deleted
+    /// ones. [`tail`](Self::tail) and [`chain`](Self::chain) stay as they are.
+    fn expire<'a>(
+        &'a self,
+        channel: &'a str,
+        before: MessageId,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
     /// Walks a channel and compares what is there with what the store believes to have.
     fn verify<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Verdict, StoreError>>;

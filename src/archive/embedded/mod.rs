@@ -10,6 +10,7 @@
 //! look and a deleted message leaves nothing behind but the absence of its row.
 
 mod delete;
+mod expire;
 mod read;
 mod schema;
 mod verify;
@@ -30,8 +31,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use self::writer::{Work, Writer};
 use super::{
-    Appended, Chain, Deleted, Deletion, Message, MessageStore, Page, PageQuery, Record, Span,
-    StoreError, Summary, Tail, Verdict,
+    Appended, Chain, Deleted, Deletion, MAX_READ, Message, MessageId, MessageStore, Page,
+    PageQuery, Record, Span, StoreError, Summary, Tail, Verdict,
 };
 
 /// Batches that may wait for the writer; who comes later waits for a place.
@@ -233,6 +234,24 @@ impl MessageStore for EmbeddedStore {
         what: Deletion,
     ) -> BoxFuture<'a, Result<Deleted, StoreError>> {
         Box::pin(self.delete_in_parts(channel, what))
+    }
+
+    fn expire<'a>(
+        &'a self,
+        channel: &'a str,
+        before: MessageId,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        let limit = limit.min(MAX_READ);
+        Box::pin(async move {
+            // Most channels that are looked at have nothing to drop, which needs no transaction.
+            let name = channel.to_owned();
+            if !self.read(move |connection| expire::is_due(connection, &name, before)).await? {
+                return Ok(0);
+            }
+            let channel = channel.to_owned();
+            self.write(move |answer| Work::Expire { channel, before, limit, answer }).await
+        })
     }
 
     fn verify<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Verdict, StoreError>> {

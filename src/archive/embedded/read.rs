@@ -31,13 +31,14 @@ pub fn place(connection: &Connection, number: i64, epoch: &str) -> rusqlite::Res
 }
 
 pub fn tail(connection: &Connection, channel: &str) -> rusqlite::Result<Option<Tail>> {
-    let text = "SELECT epochs.name, channels.last_id,
-                   (SELECT max(last) FROM runs WHERE runs.channel = number AND runs.place = epochs.place)
+    let text = "SELECT epochs.name, channels.last_id, epochs.expired,
+                   (SELECT last FROM runs WHERE runs.channel = number AND runs.place = epochs.place
+                    ORDER BY first DESC LIMIT 1)
                 FROM channels JOIN epochs ON epochs.channel = number
                 WHERE channels.name = ?1 ORDER BY epochs.place DESC LIMIT 1";
     let read = |row: &Row<'_>| {
         let epoch: String = row.get(0)?;
-        let offset = row.get::<_, Option<i64>>(2)?.unwrap_or(0) as u64;
+        let offset = row.get::<_, i64>(2)?.max(row.get::<_, Option<i64>>(3)?.unwrap_or(0)) as u64;
         Ok(Tail { epoch: epoch.into(), offset, last_id: id(row.get(1)?)? })
     };
     connection.prepare_cached(text)?.query_row(params![channel], read).optional()
@@ -45,19 +46,30 @@ pub fn tail(connection: &Connection, channel: &str) -> rusqlite::Result<Option<T
 
 pub fn chain(connection: &Connection, channel: &str) -> rusqlite::Result<Chain> {
     let Some(number) = number(connection, channel)? else { return Ok(Chain::default()) };
-    let text = "SELECT name, sealed,
-                   (SELECT min(first) FROM runs WHERE runs.channel = ?1 AND runs.place = epochs.place),
-                   (SELECT max(last) FROM runs WHERE runs.channel = ?1 AND runs.place = epochs.place)
+    let text = "SELECT name, sealed, expired, coalesce(began,
+                   (SELECT first FROM runs WHERE runs.channel = ?1 AND runs.place = epochs.place
+                    ORDER BY first LIMIT 1)),
+                   (SELECT last FROM runs WHERE runs.channel = ?1 AND runs.place = epochs.place
+                    ORDER BY first DESC LIMIT 1)
                 FROM epochs WHERE channel = ?1 ORDER BY place";
     let read = |row: &Row<'_>| {
         let (name, sealed): (String, Option<i64>) = (row.get(0)?, row.get(1)?);
         let end = sealed.map_or(End::Open, |sealed| End::SealedAt(sealed as u64));
-        let offset =
-            |at| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(at)?.unwrap_or(0) as u64);
-        Ok(Epoch { name: name.into(), first: offset(2)?, last: offset(3)?, end })
+        let expired: i64 = row.get(2)?;
+        let (first, last): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let (first, last) = (first.unwrap_or(0), last.unwrap_or(0).max(expired));
+        Ok(Epoch { name: name.into(), first: first as u64, last: last as u64, end })
     };
     let mut statement = connection.prepare_cached(text)?;
     statement.query_map(params![number], read)?.collect::<Result<_, _>>().map(Chain)
+}
+
+/// The lowest offset of an epoch that is known to have been stored.
+pub fn lowest(connection: &Connection, number: i64, place: i64) -> rusqlite::Result<Option<u64>> {
+    let text = "SELECT first FROM runs WHERE channel = ?1 AND place = ?2 ORDER BY first LIMIT 1";
+    let mut statement = connection.prepare_cached(text)?;
+    let found = statement.query_row(params![number, place], |row| row.get::<_, i64>(0)).optional();
+    Ok(found?.map(|first| first as u64))
 }
 
 pub fn holes(

@@ -15,7 +15,8 @@ const LOG_LIMIT: i64 = 64 * 1024 * 1024;
 
 /// Each step leads from the format of its index to the next. Steps that were released never change;
 /// a new format is a new step.
-pub const STEPS: &[&str] = &["
+pub const STEPS: &[&str] = &[
+    "
     CREATE TABLE store (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
     -- `messages` can be read, `deleted` were there; `last_id` is the highest id there ever was.
@@ -55,7 +56,13 @@ pub const STEPS: &[&str] = &["
         body BLOB NOT NULL,
         PRIMARY KEY (channel, place, offset)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    -- Of what expired: the lowest offset that the epoch began with, and the highest that is gone.
+    ALTER TABLE epochs ADD COLUMN began INTEGER;
+    ALTER TABLE epochs ADD COLUMN expired INTEGER NOT NULL DEFAULT 0;
+",
+];
 
 /// A connection to the file.
 pub fn connect(path: &Path, cache: usize, flags: OpenFlags) -> rusqlite::Result<Connection> {

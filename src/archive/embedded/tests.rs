@@ -20,6 +20,10 @@ fn settings(folder: &TempDir) -> Settings {
     Settings { path: folder.path().join("history.db"), cache: 1 << 20 }
 }
 
+fn newest(limit: usize) -> PageQuery {
+    PageQuery { after: None, before: None, order: Order::NewestFirst, limit }
+}
+
 fn record(channel: &str, offset: u64) -> Record {
     let publication =
         Publication { data: format!("{offset}").into(), offset, ..Publication::default() };
@@ -90,7 +94,59 @@ fn a_file_of_an_older_format_is_brought_up_to_date_with_all_that_is_in_it() {
     schema::prepare(&mut connection, &path, &newer).expect("once is enough");
 
     let older = schema::prepare(&mut connection, &path, STEPS).expect_err("too new");
-    assert!(matches!(older, OpenError::Newer { found: 2, known: 1, .. }), "{older}");
+    assert!(matches!(older, OpenError::Newer { .. }), "{older}");
+}
+
+/// Of a gateway that knew the first format: five messages of `old:a`, of which two were deleted, in an
+/// epoch sealed at 5, and one of `old:b`.
+const FIRST_FORMAT: &[u8] = include_bytes!("../../../tests/fixtures/history-format-1.db");
+
+#[tokio::test]
+async fn a_file_that_the_first_version_wrote_is_read_and_written_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("history.db");
+    std::fs::write(&path, FIRST_FORMAT).expect("a file");
+    for round in 0..2 {
+        let store = open(&folder).expect("opens");
+        assert_eq!(store.first_epoch(), "VQmaBYZX");
+        let page = store.page("old:a", &newest(9)).await.expect("a page");
+        let seen = page.messages.iter().map(|m| (m.offset(), m.publication.data.clone()));
+        let expected = [(5, "{\"n\":5}"), (4, "{\"n\":4}"), (1, "{\"n\":1}")];
+        let expected = expected.map(|(offset, data)| (offset, data.into()));
+        assert_eq!(seen.collect::<Vec<_>>(), expected);
+        assert_eq!(page.messages[0].publication.tags["lang"], "en");
+        let verdict = store.verify("old:a").await.expect("a verdict");
+        assert_eq!((verdict.messages, verdict.deleted, verdict.faults), (3, 2, vec![]));
+        let span = Span { epoch: "VQmaBYZX".into(), after: 0, through: 5 };
+        assert_eq!(store.holes("old:a", &span, 9).await, Ok(vec![]), "deleted ones were stored");
+        let chain = store.chain("old:a").await.expect("a chain").0;
+        let end = crate::archive::End::SealedAt(5);
+        assert_eq!((chain[0].first, chain[0].last, chain[0].end), (1, 5, end));
+        let again = Record { channel: "old:a".into(), message: page.messages[0].clone() };
+        assert_eq!(store.append(vec![again]).await.map(|a| a.duplicates), Ok(1), "round {round}");
+    }
+    let store = open(&folder).expect("opens");
+    let before = store.tail("old:a").await.expect("answers").expect("a tail").last_id;
+    assert_eq!(store.expire("old:a", before, 9).await, Ok(2), "what only newer formats know");
+    assert_eq!(store.page("old:a", &newest(9)).await.expect("a page").messages.len(), 1);
+}
+
+#[test]
+fn a_file_of_a_newer_format_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(open(&folder).expect("opens"));
+    let path = folder.path().join("history.db");
+    let newer = STEPS.len() as i64 + 1;
+    let file = Connection::open(&path).expect("a database");
+    file.pragma_update(None, "user_version", newer).expect("as if a later version had been here");
+    drop(file);
+    let refused = open(&folder).err().expect("refused");
+    assert!(matches!(refused, OpenError::Newer { found, .. } if found == newer), "{refused}");
+    let text = refused.to_string();
+    assert!(text.contains("history.path") && text.contains("newer"), "{text}");
+    let file = Connection::open(&path).expect("a database");
+    let found: i64 = file.pragma_query_value(None, "user_version", |row| row.get(0)).expect("read");
+    assert_eq!(found, newer);
 }
 
 #[test]

@@ -11,11 +11,10 @@ const LISTED: usize = 1_000;
 pub fn channel(connection: &Connection, channel: &str) -> rusqlite::Result<Verdict> {
     let mut verdict = Verdict::default();
     let Some(number) = read::number(connection, channel)? else { return Ok(verdict) };
-    for epoch in read::chain(connection, channel)?.0 {
-        if epoch.last == 0 {
-            continue;
-        }
-        let after = epoch.first.saturating_sub(1);
+    for (place, epoch) in (0..).zip(read::chain(connection, channel)?.0) {
+        // What expired is gone for good.
+        let Some(first) = read::lowest(connection, number, place)? else { continue };
+        let after = first.saturating_sub(1);
         let span = Span { epoch: epoch.name.clone(), after, through: epoch.last };
         let holes = read::holes(connection, channel, &span, LISTED)?;
         verdict.holes.extend(holes.into_iter().map(|(a, b)| (epoch.name.clone(), a, b)));

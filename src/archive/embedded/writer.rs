@@ -10,9 +10,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use tokio::sync::{mpsc, oneshot};
 
 use super::delete::{self, Part};
+use super::expire;
 use super::{closed, failure};
 use crate::archive::message::Record;
-use crate::archive::{Appended, StoreError};
+use crate::archive::{Appended, MessageId, StoreError};
 use crate::protocol::publication::Publication;
 
 /// Messages of one transaction; what is more waits for the next.
@@ -22,6 +23,7 @@ const MAX_MESSAGES: usize = 8_192;
 pub enum Work {
     Append { batch: Vec<Record>, answer: Answer<Appended> },
     Delete { channel: String, part: Part, answer: Answer<Part> },
+    Expire { channel: String, before: MessageId, limit: usize, answer: Answer<u64> },
     Seal { channel: String, epoch: String, offset: u64, answer: Answer<()> },
     Close { answer: Answer<()> },
 }
@@ -103,6 +105,7 @@ impl Work {
         match self {
             Self::Append { batch, .. } => batch.len(),
             Self::Delete { .. } => delete::PART,
+            Self::Expire { limit, .. } => *limit,
             Self::Seal { .. } | Self::Close { .. } => 1,
         }
     }
@@ -118,6 +121,9 @@ impl Work {
             Self::Append { batch, answer } => promise(promises, answer, append(transaction, batch)),
             Self::Delete { channel, part, answer } => {
                 promise(promises, answer, delete::part(transaction, &channel, part))
+            }
+            Self::Expire { channel, before, limit, answer } => {
+                promise(promises, answer, expire::oldest(transaction, &channel, before, limit))
             }
             Self::Seal { channel, epoch, offset, answer } => {
                 promise(promises, answer, seal(transaction, &channel, &epoch, offset))
@@ -139,6 +145,7 @@ impl Work {
         match self {
             Self::Append { answer, .. } => refuse(answer),
             Self::Delete { answer, .. } => refuse(answer),
+            Self::Expire { answer, .. } => refuse(answer),
             Self::Seal { answer, .. } => refuse(answer),
             Self::Close { answer } => {
                 *closing = Some(answer);
@@ -178,11 +185,11 @@ fn append(transaction: &Transaction<'_>, batch: Vec<Record>) -> rusqlite::Result
     }
     for ((channel, epoch), records) in groups {
         let number = channel_number(transaction, &channel)?;
-        let place = epoch_place(transaction, number, &epoch)?;
+        let (place, expired) = epoch_place(transaction, number, &epoch)?;
         let mut runs = Runs { transaction, number, place, open: None };
         let (mut stored, mut last_id) = (0, 0);
         for (offset, record) in records {
-            if !runs.take(offset as i64)? {
+            if offset as i64 <= expired || !runs.take(offset as i64)? {
                 appended.duplicates += 1;
                 continue;
             }
@@ -225,14 +232,26 @@ fn channel_number(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result
     Ok(transaction.last_insert_rowid())
 }
 
-fn epoch_place(transaction: &Transaction<'_>, number: i64, name: &str) -> rusqlite::Result<i64> {
-    if let Some(place) = super::read::place(transaction, number, name)? {
-        return Ok(place);
+/// The place of an epoch, made if there is none, and the highest offset that has expired in it.
+fn epoch_place(
+    transaction: &Transaction<'_>,
+    number: i64,
+    name: &str,
+) -> rusqlite::Result<(i64, i64)> {
+    let find = || {
+        let text = "SELECT place, expired FROM epochs WHERE channel = ?1 AND name = ?2";
+        let mut statement = transaction.prepare_cached(text)?;
+        let found =
+            statement.query_row(params![number, name], |row| Ok((row.get(0)?, row.get(1)?)));
+        found.optional()
+    };
+    if let Some(found) = find()? {
+        return Ok(found);
     }
-    let text = "INSERT INTO epochs
-                SELECT ?1, coalesce(max(place) + 1, 0), ?2, NULL FROM epochs WHERE channel = ?1";
+    let text = "INSERT INTO epochs (channel, place, name)
+                SELECT ?1, coalesce(max(place) + 1, 0), ?2 FROM epochs WHERE channel = ?1";
     transaction.prepare_cached(text)?.execute(params![number, name])?;
-    super::read::place(transaction, number, name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    find()?.ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 fn seal(

@@ -63,6 +63,7 @@ pub async fn every_scenario(store: &dyn MessageStore) {
     epochs_follow_each_other(store).await;
     deleted_messages_count_for_density_and_are_never_read(store).await;
     a_channel_can_be_emptied_and_goes_on(store).await;
+    the_oldest_messages_expire_and_leave_their_places_unknown(store).await;
     channels_are_listed_in_order(store).await;
     offsets_that_no_database_counts_are_refused(store).await;
 }
@@ -203,6 +204,43 @@ async fn a_channel_can_be_emptied_and_goes_on(store: &dyn MessageStore) {
     assert_eq!(store.holes("empty", &span("e1", 0, 2_501), 9).await, Ok(vec![]));
 }
 
+async fn the_oldest_messages_expire_and_leave_their_places_unknown(store: &dyn MessageStore) {
+    append(store, records("expire", "e1", 1..=5)).await;
+    append(store, records("expire", "e2", 6..=10)).await;
+    store.seal("expire", "e1", 5).await.expect("sealed");
+    let seventh = Deletion::Offsets { epoch: None, from: 7, to: 7 };
+    store.delete("expire", seventh).await.expect("deleted");
+    let (tail, chain) = (store.tail("expire").await, store.chain("expire").await);
+    let expire = async |epoch, offset, limit| {
+        let before = MessageId::of(id_of(epoch, offset)).expect("an id");
+        store.expire("expire", before, limit).await.expect("answers")
+    };
+    let holes = async |epoch, after, through| {
+        store.holes("expire", &span(epoch, after, through), 9).await.expect("holes")
+    };
+    assert_eq!(expire("e1", 1, 9).await, 0, "the bound is exclusive");
+    assert_eq!(expire("e1", 3, 9).await, 2);
+    assert_eq!(holes("e1", 0, 5).await, [(1, 2)]);
+    assert_eq!(expire("e2", 9, 4).await, 4, "no more than asked for, over the end of an epoch");
+    assert_eq!(holes("e1", 0, 5).await, [(1, 5)]);
+    assert_eq!(holes("e2", 5, 10).await, [(6, 6)]);
+    assert_eq!(expire("e2", 9, 4).await, 1);
+    assert_eq!(holes("e2", 5, 10).await, [(6, 8)], "what was deleted before it expires with it");
+    assert_eq!(offsets(store, "expire", &newest(9)).await, [10, 9]);
+    let verdict = store.verify("expire").await.expect("a verdict");
+    assert_eq!((verdict.messages, verdict.holes, verdict.faults), (2, vec![], vec![]));
+    let summary = store.summary("expire").await.expect("an answer").expect("a summary");
+    assert_eq!(summary.count, 2);
+    assert_eq!(expire("e3", 1, 9).await, 2, "everything may go");
+    assert_eq!(expire("e3", 1, 9).await, 0);
+    assert_eq!(store.tail("expire").await, tail, "and the channel ends where it did");
+    assert_eq!(store.chain("expire").await, chain);
+    assert_eq!(append(store, records("expire", "e2", [11])).await, (1, 0));
+    assert_eq!(holes("e2", 5, 11).await, [(6, 10)]);
+    let nowhere = store.expire("nowhere", MessageId::of(9).expect("an id"), 9).await;
+    assert_eq!(nowhere, Ok(0));
+}
+
 async fn channels_are_listed_in_order(store: &dyn MessageStore) {
     for name in ["list:b", "list:a", "list:c", "lisu"] {
         append(store, records(name, "e1", [1])).await;
@@ -229,6 +267,8 @@ async fn offsets_that_no_database_counts_are_refused(store: &dyn MessageStore) {
 pub enum Step {
     Append(Vec<(u8, u64)>),
     Delete(u8, u64, u64),
+    /// Below an offset, at most so many.
+    Expire(u8, u64, usize),
     Reopen,
 }
 
@@ -237,7 +277,9 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     let append = proptest::collection::vec((0..3_u8, 1..40_u64), 1..12).prop_map(Step::Append);
     let delete = (0..3_u8, 1..40_u64, 0..8_u64)
         .prop_map(|(channel, from, count)| Step::Delete(channel, from, from + count));
-    let step = prop_oneof![6 => append, 2 => delete, 1 => Just(Step::Reopen)];
+    let expire = (0..3_u8, 1..40_u64, 1..9_usize)
+        .prop_map(|(c, below, limit)| Step::Expire(c, below, limit));
+    let step = prop_oneof![6 => append, 2 => delete, 1 => expire, 1 => Just(Step::Reopen)];
     proptest::collection::vec(step, 1..25)
 }
 
@@ -246,11 +288,32 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
 pub struct Model {
     pub stored: BTreeSet<u64>,
     pub deleted: BTreeSet<u64>,
+    /// The highest offset that has expired.
+    expired: u64,
+    top: u64,
 }
 
 impl Model {
-    pub fn append(&mut self, offset: u64) {
+    /// False if the place has expired, where stores may do as they like.
+    pub fn append(&mut self, offset: u64) -> bool {
+        if offset <= self.expired {
+            return false;
+        }
+        self.top = self.top.max(offset);
         self.stored.insert(offset);
+        true
+    }
+
+    /// Returns how many go.
+    pub fn expire(&mut self, below: u64, limit: usize) -> u64 {
+        let due = self.stored.difference(&self.deleted).copied();
+        let due: Vec<_> = due.take_while(|offset| *offset < below).take(limit).collect();
+        if let Some(last) = due.last() {
+            self.expired = *last;
+            self.stored.retain(|offset| offset > last);
+            self.deleted.retain(|offset| offset > last);
+        }
+        due.len() as u64
     }
 
     pub fn delete(&mut self, from: u64, to: u64) {
@@ -278,6 +341,6 @@ impl Model {
         assert_eq!(verdict.faults, [""; 0]);
         assert_eq!(verdict.messages as usize, living.len());
         let top = store.tail(channel).await.expect("an answer").map(|tail| tail.offset);
-        assert_eq!(top, self.stored.last().copied());
+        assert_eq!(top, (self.top > 0).then_some(self.top));
     }
 }

@@ -41,16 +41,20 @@ async fn follow(steps: &[Step]) {
     for step in steps {
         match step {
             Step::Append(messages) => {
+                let mut messages = messages.clone();
+                messages.retain(|(channel, offset)| models[usize::from(*channel)].append(*offset));
                 let batch = messages.iter().map(|(c, offset)| record(&name(*c), "e1", *offset));
                 store.append(batch.collect()).await.expect("stored");
-                for (channel, offset) in messages {
-                    models[usize::from(*channel)].append(*offset);
-                }
             }
             Step::Delete(channel, from, to) => {
                 let what = Deletion::Offsets { epoch: None, from: *from, to: *to };
                 store.delete(&name(*channel), what).await.expect("deleted");
                 models[usize::from(*channel)].delete(*from, *to);
+            }
+            Step::Expire(channel, below, limit) => {
+                let before = record("", "e1", *below).message.id;
+                let gone = store.expire(&name(*channel), before, *limit).await;
+                assert_eq!(gone, Ok(models[usize::from(*channel)].expire(*below, *limit)));
             }
             Step::Reopen => {
                 store.close().await;
