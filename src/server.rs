@@ -125,6 +125,12 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     engine.start(&lifecycle);
     let (unfit, is_unfit) = oneshot::channel();
     node.broker.start_archiving();
+    if let Some(store) = &store {
+        let (rules, metrics) = (Arc::clone(&node), Arc::clone(&node.metrics));
+        let in_force = Arc::new(move || rules.rules());
+        let interval = config.history.expire_interval;
+        history::keep_retention(Arc::clone(store), in_force, metrics, interval, &lifecycle);
+    }
     if let (Some(redis), Some(store)) = (engine.redis(), &store) {
         let metrics = Arc::clone(&node.metrics);
         let reporting = Reporting { health: Arc::clone(&health), metrics };
@@ -181,7 +187,7 @@ fn node_of(
     let node = Node::new(Parts {
         name: node_name(config),
         peers,
-        broker: engine.broker(config, &hub, &clock, &metrics),
+        broker: engine.broker(config, &hub, &clock, &reporting),
         presence: engine.presence(),
         hub,
         clock,

@@ -13,6 +13,7 @@ mod embedded;
 mod epochs;
 mod message;
 mod page;
+pub mod retention;
 
 use std::sync::Arc;
 

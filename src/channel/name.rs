@@ -76,6 +76,18 @@ impl NameRules {
         }
     }
 
+    /// How the names of a namespace's channels begin.
+    pub fn prefixes(&self, namespace: &str) -> Vec<String> {
+        if self.namespace_boundary.is_empty() {
+            return Vec::new();
+        }
+        let public = format!("{namespace}{}", self.namespace_boundary);
+        match self.private_prefix.as_str() {
+            "" => vec![public],
+            prefix => vec![format!("{prefix}{public}"), public],
+        }
+    }
+
     /// The name of a user's own channel, in `namespace` or, if that is empty, in none.
     pub fn personal_channel(&self, namespace: &str, user: &str) -> String {
         let boundary = if namespace.is_empty() { "" } else { &self.namespace_boundary };

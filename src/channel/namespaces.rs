@@ -1,6 +1,7 @@
 //! All namespaces: which rules a channel has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::HashMap;
 
@@ -58,6 +59,24 @@ impl Namespaces {
         self.names.personal_channel(namespace, user)
     }
 
+    /// How long the archive keeps the messages of a channel; none if for ever, or not at all.
+    pub fn archived_for(&self, channel: &str) -> Option<Duration> {
+        self.resolve(channel)?.archived_for()
+    }
+
+    /// What the names of all channels begin with whose archived messages expire; names of others may
+    /// begin so, too.
+    pub fn expiring(&self) -> Vec<String> {
+        if self.without_namespace.archived_for().is_some() {
+            return vec![String::new()];
+        }
+        let expires = |rules: &ChannelRules| rules.archived_for().is_some();
+        let named = self.named.iter().filter(|(_, rules)| expires(rules));
+        let mut prefixes: Vec<_> = named.flat_map(|(name, _)| self.names.prefixes(name)).collect();
+        prefixes.sort_unstable();
+        prefixes
+    }
+
     /// What the symbols in names mean.
     pub(super) fn names(&self) -> &NameRules {
         &self.names
@@ -92,6 +111,35 @@ mod tests {
         assert_eq!(presence(":x"), Some(false));
         assert_eq!(presence("chats:x"), None);
         assert_eq!(presence("Chat:x"), None);
+    }
+
+    #[test]
+    fn what_expires_is_found_by_the_beginning_of_its_name() {
+        let day = Duration::from_secs(86_400);
+        let options = |history_archive, history_archive_ttl| ChannelOptions {
+            history_archive,
+            history_archive_ttl,
+            ..ChannelOptions::default()
+        };
+        let of = |without_namespace: ChannelOptions, named: &[(&str, bool, Duration)]| {
+            let namespace = |(name, archive, ttl): &(&str, bool, Duration)| Namespace {
+                name: (*name).to_owned(),
+                options: options(*archive, *ttl),
+            };
+            let namespaces = named.iter().map(namespace).collect();
+            let config = ChannelConfig { without_namespace, namespaces, ..Default::default() };
+            Namespaces::new(&config).expect("valid")
+        };
+        let named = [("day", true, day), ("ever", true, Duration::ZERO), ("off", false, day)];
+        let found = of(ChannelOptions::default(), &named);
+        assert_eq!(found.expiring(), ["$day:", "day:"]);
+        assert_eq!(found.archived_for("$day:x"), Some(day));
+        for kept in ["ever:x", "off:x", "x", "unknown:x"] {
+            assert_eq!(found.archived_for(kept), None, "{kept}");
+        }
+        let found = of(options(true, day), &named);
+        assert_eq!(found.expiring(), [""], "any name may be without a namespace");
+        assert_eq!((found.archived_for("x"), found.archived_for("ever:x")), (Some(day), None));
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl ChannelRules {
         self.options.history_size > 0 && !self.options.history_ttl.is_zero()
     }
 
+    /// How long the archive keeps messages; none if for ever, or not at all.
+    pub fn archived_for(&self) -> Option<Duration> {
+        let ttl = self.options.history_archive_ttl;
+        (self.options.history_archive && !ttl.is_zero()).then_some(ttl)
+    }
+
     /// Whether clients may have publications as Fossil deltas.
     pub fn allows_fossil_delta(&self) -> bool {
         self.options.allowed_delta_types.contains(&DeltaType::Fossil)

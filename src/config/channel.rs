@@ -54,6 +54,8 @@ section! {
         pub history_meta_ttl: Duration,
         /// Keeps publications for years, see `history`; needs history. Not of Centrifugo.
         pub history_archive: bool,
+        /// How long the archive keeps them; 0 for ever. Not of Centrifugo.
+        pub history_archive_ttl: Duration,
         /// What becomes of publications that the archive cannot take. Not of Centrifugo.
         pub history_archive_overflow: ArchiveOverflow,
         /// When a publish into an archived channel is answered. Not of Centrifugo.

@@ -22,6 +22,8 @@ section! {
         pub backlog: u32 = 10_000,
         /// The longest that a publish waits to be stored, with `history_archive_ack = "stored"`.
         pub ack_timeout: Duration = Duration::from_secs(10),
+        /// Between two rounds that drop what is older than `history_archive_ttl` of its namespace.
+        pub expire_interval: Duration = Duration::from_secs(600),
         /// Leaves out the REST service.
         pub rest_disabled: bool,
         /// Where the REST service is on the main port, and on that of `bobolink history`.
@@ -87,6 +89,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     let history = &config.history;
     let positive = [
         ("history.backlog", history.backlog > 0),
+        ("history.expire_interval", !history.expire_interval.is_zero()),
         ("history.recovery_max_publications", history.recovery_max_publications > 0),
         ("history.recovery_max_size", history.recovery_max_size > 0),
     ];
@@ -127,10 +130,18 @@ fn check_ingest(ingest: &Ingest, report: &mut Report<'_>) {
 }
 
 fn check_options(options: &ChannelOptions, at: &str, report: &mut Report<'_>) {
+    let (key, ttl) = (join(at, "history_archive"), join(at, "history_archive_ttl"));
+    let keeps_for = options.history_archive_ttl;
+    if !keeps_for.is_zero() && !options.history_archive {
+        report.fault(&[&ttl, &key], format!("needs {key} = true"));
+    }
     if !options.history_archive {
         return;
     }
-    let key = join(at, "history_archive");
+    let hot = join(at, "history_ttl");
+    if !keeps_for.is_zero() && keeps_for < options.history_ttl {
+        report.fault(&[&ttl, &hot], format!("must not be shorter than {hot}; 0 keeps for ever"));
+    }
     if options.history_size == 0 || options.history_ttl.is_zero() {
         report.fault(&[&key], "needs history: set history_size and history_ttl");
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::publish::history_options;
 use super::{Error, Node};
+use crate::archive::retention::drop_all;
 use crate::broker::{Archive, History, Range, StreamTop};
 use crate::channel::ChannelRules;
 use crate::protocol::publication::StreamPosition;
@@ -59,12 +60,21 @@ impl Node {
         self.read(channel, range, meta_ttl).await
     }
 
-    /// Drops the publications of a channel's stream.
+    /// Drops the publications of a channel: those of its stream, and those of the archive for good.
+    /// Who lacks some of them is not told `recovered`, with the archive as without.
     pub async fn remove_history(&self, channel: &str) -> Result<(), Error> {
         if !self.channel(channel)?.history_enabled() {
             return Err(Error::NotAvailable("the channel has no history"));
         }
         self.metrics.node.actions.with(Action::HistoryRemove).inc();
+        if let Some((archive, _)) = self.archive_of(channel) {
+            let removed = drop_all(&**archive.store(), channel).await;
+            archive.blocks().forget(channel);
+            removed.map_err(|error| {
+                tracing::error!(%error, "the history of a channel was not removed");
+                Error::Internal("the archive is unavailable, try again")
+            })?;
+        }
         Ok(self.broker.remove_history(channel).await?)
     }
 

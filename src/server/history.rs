@@ -1,12 +1,14 @@
 //! The history service, as the configuration has it: on the port of a gateway, or alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 
 use super::ingest::{Alone, forget_in, settle_in};
 use super::{Config, ServerError};
 use crate::api::access::Access;
+use crate::archive::retention::{Retention, Terms};
 use crate::archive::{Deleted, SharedStore};
 use crate::history::{CopiesLeft, Forget, HistoryService, InForce, METHODS, Parts, Settle};
 use crate::lifecycle::Lifecycle;
@@ -68,7 +70,10 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     routes.count_requests(Arc::clone(&metrics));
     let redis = ingest.as_ref().map(|ingest| Arc::clone(&ingest.redis));
     let copies = (settle_in(redis.clone()), forget_in(redis));
-    let in_force = Arc::new(move || Arc::clone(&rules));
+    let in_force: InForce = Arc::new(move || Arc::clone(&rules));
+    let interval = config.history.expire_interval;
+    let (kept, counted) = (Arc::clone(&store), Arc::clone(&metrics));
+    keep_retention(kept, Arc::clone(&in_force), counted, interval, &lifecycle);
     add(&mut routes, config, Arc::clone(&store), in_force, copies)?;
     probes::add_health(&mut routes, &config.health.handler_prefix, &health)?;
     if config.prometheus.enabled {
@@ -91,6 +96,24 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     }
     store.close().await;
     Ok(())
+}
+
+/// Drops what has expired in a store, until the soft stop.
+pub fn keep_retention(
+    store: SharedStore,
+    rules: InForce,
+    metrics: Arc<Metrics>,
+    interval: Duration,
+    lifecycle: &Lifecycle,
+) {
+    let terms = move || {
+        let rules = rules();
+        let prefixes = rules.channels.expiring();
+        let of = move |channel: &str| rules.channels.archived_for(channel);
+        Terms { prefixes, of: Box::new(of) }
+    };
+    let retention = Retention::new(store, Clock::real(), metrics, Box::new(terms), interval);
+    tokio::spawn(lifecycle.soft.clone().run_until_cancelled_owned(retention.run()));
 }
 
 /// Adds the service of a store; `settle` and `forget` see to what is not there yet, and to what is

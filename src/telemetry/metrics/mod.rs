@@ -243,10 +243,14 @@ metric_group! {
         stored: IntCounter = "stored_messages";
         /// Messages that were stored before.
         duplicates: IntCounter = "duplicate_messages";
+        /// Messages dropped because they were older than their namespace keeps them.
+        expired: IntCounter = "expired_messages";
         /// Publishes refused because the archive could not take them.
         refused: IntCounter = "refused_publications";
         /// Publications delivered that the archive lacks, by the wish of their namespace.
         dropped: IntCounter = "dropped_publications";
+        /// Messages stored after they were delivered, since the archive could not take them at first.
+        late: IntCounter = "late_messages";
         /// Publications that wait to be stored.
         backlog: IntGauge = "backlog_publications";
         /// Seconds from handing a batch to the store until it was stored.
