@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use super::late::{Detached, Late};
 use super::memory::Draft;
 use super::stream::Archived;
 use super::{
@@ -24,6 +25,7 @@ use crate::archive::{
     StoreError,
 };
 use crate::protocol::publication::Publication;
+use crate::telemetry::health::{Archiving, Health};
 use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, random_letters};
 
@@ -41,6 +43,7 @@ pub struct ArchivedBroker {
     clock: Clock,
     queue: mpsc::Sender<Waiting>,
     waiting: Mutex<Option<mpsc::Receiver<Waiting>>>,
+    health: Arc<Health>,
 }
 
 /// A publish that waits for its commit.
@@ -57,7 +60,7 @@ struct Placed {
     place: StreamTop,
     id: MessageId,
     /// The archive does not have it.
-    detached: bool,
+    detached: Option<Detached>,
 }
 
 impl ArchivedBroker {
@@ -65,7 +68,13 @@ impl ArchivedBroker {
     pub fn new(streams: MemoryBroker, archive: Archive, clock: Clock) -> Self {
         let (queue, waiting) = mpsc::channel(archive.limits().backlog.max(1));
         let waiting = Mutex::new(Some(waiting));
-        Self { streams: Arc::new(streams), archive, clock, queue, waiting }
+        let (streams, health) = (Arc::new(streams), Arc::default());
+        Self { streams, archive, clock, queue, waiting, health }
+    }
+
+    /// The same broker, telling `health` what becomes of publications.
+    pub fn with_health(self, health: Arc<Health>) -> Self {
+        Self { health, ..self }
     }
 
     /// Begins to archive, until the broker is dropped.
@@ -76,6 +85,7 @@ impl ArchivedBroker {
             store: Arc::clone(self.archive.store()),
             clock: self.clock.clone(),
             metrics: Arc::clone(&self.archive.metrics),
+            health: Arc::clone(&self.health),
         };
         tokio::spawn(archiver.run(waiting));
     }
@@ -113,6 +123,7 @@ impl ArchivedBroker {
             Overflow::Fail => {
                 if self.queue.try_send(waiting).is_err() {
                     self.archive.metrics.history.refused.inc();
+                    self.health.archiving(Archiving::Full);
                     return Err(BrokerError::ArchiveUnavailable);
                 }
             }
@@ -151,6 +162,7 @@ struct Archiver {
     store: SharedStore,
     clock: Clock,
     metrics: Arc<Metrics>,
+    health: Arc<Health>,
 }
 
 impl Archiver {
@@ -168,7 +180,7 @@ impl Archiver {
     /// Archives and delivers a batch; returns what has to come after it.
     async fn archive(&self, batch: Vec<Waiting>) -> Vec<Waiting> {
         let (ready, later) = self.take_up(batch).await;
-        let placed = self.place(ready);
+        let (placed, late) = self.place(ready);
         if placed.is_empty() {
             return later;
         }
@@ -180,7 +192,11 @@ impl Archiver {
         match stored {
             Ok(appended) if appended.duplicates == 0 => {
                 self.metrics.history.stored.inc_by(appended.stored as u64);
+                self.health.archiving(Archiving::Stored);
                 placed.into_iter().for_each(|one| self.deliver(one));
+                for late in late {
+                    late.store(&self.store, &self.metrics).await;
+                }
             }
             Ok(appended) => {
                 // Somebody else, or we in doubt, has written there before.
@@ -232,10 +248,11 @@ impl Archiver {
         (ready, later)
     }
 
-    /// Gives each publication of a batch its place, and answers those that are not published.
-    fn place(&self, ready: Vec<Waiting>) -> Vec<Placed> {
+    /// Gives each publication of a batch its place, and answers those that are not published. Also
+    /// returns what the archive lacks of the same streams.
+    fn place(&self, ready: Vec<Waiting>) -> (Vec<Placed>, Vec<Late>) {
         let mut drafts: HashMap<Arc<str>, Draft> = HashMap::new();
-        let mut placed = Vec::with_capacity(ready.len());
+        let (mut placed, mut late) = (Vec::with_capacity(ready.len()), Vec::new());
         let now_ms = self.clock.unix_millis();
         for mut waiting in ready {
             let options = &waiting.options;
@@ -248,6 +265,7 @@ impl Archiver {
                     waiting.tell(Err(BrokerError::ArchiveUnavailable));
                     continue;
                 };
+                late.extend(Late::of(&self.streams, &waiting.channel, &draft));
                 drafts.insert(Arc::clone(&waiting.channel), draft);
             }
             let Some(draft) = drafts.get_mut(&waiting.channel) else { continue };
@@ -262,9 +280,9 @@ impl Archiver {
             draft.archived.last_id = Some(id);
             waiting.publication.offset = draft.top.offset;
             waiting.publication.time = id.time();
-            placed.push(Placed { waiting, place: draft.top.clone(), id, detached: false });
+            placed.push(Placed { waiting, place: draft.top.clone(), id, detached: None });
         }
-        placed
+        (placed, late)
     }
 
     fn deliver(&self, placed: Placed) {
@@ -285,6 +303,7 @@ impl Archiver {
     /// The store did not take a batch: publishes go on without it where that was asked for.
     fn fail(&self, placed: Vec<Placed>, error: &StoreError) {
         tracing::error!(%error, publications = placed.len(), "publications were not archived");
+        self.health.archiving(Archiving::Failed(error.to_string()));
         // What may be stored is found out by reading, before the channel is used again.
         let in_doubt = !matches!(error, StoreError::Full | StoreError::BadRequest(_));
         for mut one in placed {
@@ -303,15 +322,18 @@ impl Archiver {
                 continue;
             };
             self.metrics.history.dropped.inc();
+            self.health.archiving(Archiving::Dropped);
             // Its offset may be given again after a restart, so it must not be of an epoch that the
             // archive knows.
+            let offset = draft.top.offset + 1;
             let epoch = match draft.archived.detached {
-                true => draft.top.epoch,
-                false => random_letters(EPOCH_LETTERS),
+                Some(_) => draft.top.epoch,
+                None => random_letters(EPOCH_LETTERS),
             };
-            let place = StreamTop { offset: draft.top.offset + 1, epoch };
-            waiting.publication.offset = place.offset;
-            self.deliver(Placed { place, detached: true, ..one });
+            let since = Detached { first: offset, last_id: draft.archived.last_id };
+            let detached = Some(draft.archived.detached.unwrap_or(since));
+            waiting.publication.offset = offset;
+            self.deliver(Placed { place: StreamTop { offset, epoch }, detached, ..one });
         }
     }
 }
@@ -371,7 +393,7 @@ async fn restore(
     let age = kept.back().map_or(0, |last| clock.unix_millis().saturating_sub(last.time));
     let left = options.ttl.saturating_sub(Duration::from_millis(u64::try_from(age).unwrap_or(0)));
     let top = StreamTop { offset: tail.offset, epoch: tail.epoch };
-    let archived = Archived { last_id: Some(tail.last_id), detached: false };
+    let archived = Archived { last_id: Some(tail.last_id), detached: None };
     Ok((Stream::restored(top, archived, kept, now + left, meta_expires), true))
 }
 

@@ -222,6 +222,13 @@ impl MemoryBroker {
         Some(published)
     }
 
+    /// What a stream has from this offset on, in order.
+    pub(super) fn kept_since(&self, channel: &str, first: u64) -> Vec<Arc<Publication>> {
+        let now = self.clock.now();
+        let mut stripe = self.stripe(channel).lock();
+        stripe.living(channel, now).map(|stream| stream.kept_since(first)).unwrap_or_default()
+    }
+
     /// Takes publications with these offsets out of a stream, if it is of this epoch.
     pub(super) fn erase(&self, channel: &str, epoch: &str, first: u64, last: u64) {
         if let Some(stream) = self.stripe(channel).lock().streams.get_mut(channel)

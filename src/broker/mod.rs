@@ -7,6 +7,7 @@ mod answers;
 mod archive;
 mod archived;
 mod control;
+mod late;
 mod memory;
 mod redis;
 mod stream;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use compact_str::CompactString;
 
+use super::late::Detached;
 use super::{BrokerError, HistoryOptions};
 use crate::archive::MessageId;
 use crate::protocol::publication::{Publication, StreamPosition};
@@ -31,7 +32,7 @@ pub struct Archived {
     /// The highest id that its channel has; none before the first publication.
     pub last_id: Option<MessageId>,
     /// The archive has nothing of the current epoch: a publication that it could not take began it.
-    pub detached: bool,
+    pub detached: Option<Detached>,
 }
 
 /// The highest version that a stream has taken.
@@ -116,6 +117,12 @@ impl Stream {
     /// Goes on under another epoch: from here on something is missing in the archive.
     pub fn begin_epoch(&mut self, epoch: CompactString) {
         self.epoch = epoch;
+    }
+
+    /// What it has from this offset on, in order.
+    pub fn kept_since(&self, first: u64) -> Vec<Arc<Publication>> {
+        let start = self.publications.partition_point(|publication| publication.offset < first);
+        self.publications.range(start..).cloned().collect()
     }
 
     /// Takes out the publications with these offsets. Their places stay empty.

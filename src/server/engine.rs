@@ -94,15 +94,17 @@ impl Engine {
         config: &Config,
         hub: &Arc<Hub>,
         clock: &Clock,
-        metrics: &Arc<Metrics>,
+        reporting: &Reporting,
     ) -> Broker {
         match self {
             Self::Memory { user_keys, store } => {
                 let streams = MemoryBroker::new(Arc::clone(hub), clock.clone());
                 let streams = streams.with_user_keys(*user_keys);
                 let Some(store) = store else { return Broker::Memory(streams) };
+                let Reporting { health, metrics } = reporting;
                 let archive = archive(Arc::clone(store), config, clock, metrics);
-                Broker::Archived(Box::new(ArchivedBroker::new(streams, archive, clock.clone())))
+                let archived = ArchivedBroker::new(streams, archive, clock.clone());
+                Broker::Archived(Box::new(archived.with_health(Arc::clone(health))))
             }
             Self::Redis { broker, .. } => Broker::Redis(Arc::clone(broker)),
         }

@@ -147,39 +147,6 @@ async fn a_full_disk_refuses_publishes_and_keeps_what_it_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_that_drops_is_delivered_on_a_full_disk_and_never_recovers_across_what_is_missing()
- {
-    let folder = tempfile::tempdir().expect("a folder");
-    let disk = Disk::mount(folder.path(), "1m");
-    let drops = settings(&folder, "") + "history_archive_overflow = \"drop\"\n";
-    let mut server = Server::start(&drops).await;
-    let big = "x".repeat(20_000);
-    let request = json!({ "channel": "long:a", "data": { "text": big } });
-    let mut epochs = Vec::new();
-    let mut last = 0;
-    while epochs.len() < 2 || last < 5 {
-        let result = call(server.address(), "publish", &request).await.expect("always published");
-        let epoch = result["epoch"].as_str().expect("an epoch").to_owned();
-        last = if epochs.last() == Some(&epoch) { last + 1 } else { 0 };
-        epochs.push(epoch);
-        epochs.dedup();
-    }
-    assert_eq!(epochs.len(), 2, "one epoch for all that is missing");
-    disk.resize("32m");
-    let stored = call(server.address(), "publish", &request).await.expect("published");
-    let mut client = server.connected("ann").await;
-    let from_before = subscribe(&mut client, "long:a", Some((1, &epochs[0]))).await;
-    assert!(!from_before.recovered, "something is missing in between");
-    server.signal(Signal::KILL);
-    server.ended(SOON).await;
-    let server = Server::start(&drops).await;
-    let top = call(server.address(), "history", &json!({ "channel": "long:a", "limit": 0 })).await;
-    let top = top.expect("history");
-    assert_eq!((&top["epoch"], &top["offset"]), (&stored["epoch"], &stored["offset"]));
-    drop(server);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn keys_and_versions_hold_among_publications_of_one_commit() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(&settings(&folder, "")).await;
