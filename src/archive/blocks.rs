@@ -24,6 +24,9 @@ const FRESH: Duration = Duration::from_secs(5);
 /// What a message costs in memory beside its payload, about.
 const MESSAGE_BYTES: usize = 256;
 
+/// Blocks whose size is remembered: some 2 MB.
+const SIZES: usize = 16_384;
+
 /// Messages of one block, as they were when the block was read.
 #[derive(Debug)]
 pub struct Block {
@@ -31,6 +34,7 @@ pub struct Block {
     pub messages: Vec<Message>,
     /// Ranges of its offsets that were not stored.
     holes: Vec<(u64, u64)>,
+    /// Of memory, about.
     bytes: usize,
 }
 
@@ -42,6 +46,15 @@ pub struct Blocks {
     /// Bytes of messages that are remembered.
     most: usize,
     kept: Mutex<Kept>,
+    sizes: Mutex<Sizes>,
+}
+
+/// Bytes of payloads in whole blocks. Deletions make them smaller, never larger.
+#[derive(Default)]
+struct Sizes {
+    known: HashMap<Key, usize>,
+    /// The oldest first.
+    order: VecDeque<Key>,
 }
 
 #[derive(Default)]
@@ -66,19 +79,67 @@ struct Flight {
 impl Blocks {
     /// Reads from `store`; remembers about `most` bytes.
     pub fn new(store: SharedStore, clock: Clock, metrics: Arc<Metrics>, most: usize) -> Self {
-        Self { store, clock, metrics, most, kept: Mutex::default() }
+        Self { store, clock, metrics, most, kept: Mutex::default(), sizes: Mutex::default() }
     }
 
-    /// The block that has the offset right above `after`.
+    /// The block that has the offset right above `after`, with everything that is stored up to
+    /// `through` by now.
     pub async fn following(
         &self,
         channel: &Arc<str>,
         epoch: &CompactString,
         after: u64,
+        through: u64,
     ) -> Result<Arc<Block>, StoreError> {
-        let number = after / BLOCK;
-        let key = (Arc::clone(channel), epoch.clone(), number);
-        let cell = self.flight(&key);
+        let key = (Arc::clone(channel), epoch.clone(), after / BLOCK);
+        let (cell, is_new) = self.flight(&key, None);
+        let block = self.read(&key, &cell).await?;
+        if is_new || block.slice(after, through).is_some() {
+            return Ok(block);
+        }
+        // It was read by somebody who asked earlier, when the block had not grown so far yet.
+        let (cell, _) = self.flight(&key, Some(&cell));
+        self.read(&key, &cell).await
+    }
+
+    /// How many bytes the payloads of a span come to, as far as they are stored; none if that is more
+    /// than `most`.
+    pub async fn weigh(
+        &self,
+        channel: &Arc<str>,
+        span: &Span,
+        most: usize,
+    ) -> Result<Option<usize>, StoreError> {
+        let (mut after, mut sum) = (span.after, 0_usize);
+        while after < span.through && sum <= most {
+            let end = Block::end_of(after).min(span.through);
+            let is_whole = after.is_multiple_of(BLOCK) && end - after == BLOCK;
+            let key = (Arc::clone(channel), span.epoch.clone(), after / BLOCK);
+            let known = is_whole.then(|| self.sizes.lock().known.get(&key).copied()).flatten();
+            let size = match known {
+                Some(size) => size,
+                None => {
+                    let block = self.following(channel, &span.epoch, after, end).await?;
+                    let size = block.size(after, end);
+                    // What is not there yet would be missing in the size as well.
+                    if is_whole && block.slice(after, end).is_some() {
+                        self.sizes.lock().keep(key, size);
+                    }
+                    size
+                }
+            };
+            sum = sum.saturating_add(size);
+            after = end;
+        }
+        Ok((sum <= most).then_some(sum))
+    }
+
+    async fn read(
+        &self,
+        key: &Key,
+        cell: &Arc<OnceCell<Arc<Block>>>,
+    ) -> Result<Arc<Block>, StoreError> {
+        let (channel, epoch, number) = key;
         let block = cell
             .get_or_try_init(async || {
                 self.metrics.history.block_reads.inc();
@@ -90,7 +151,7 @@ impl Blocks {
                 Ok::<_, StoreError>(Arc::new(Block::new(messages, holes)))
             })
             .await?;
-        self.count(&key, &cell, block);
+        self.count(key, cell, block);
         Ok(Arc::clone(block))
     }
 
@@ -103,29 +164,35 @@ impl Blocks {
         }
     }
 
-    fn flight(&self, key: &Key) -> Arc<OnceCell<Arc<Block>>> {
+    /// The read of a block, and whether it is a new one: where there is none that is fresh, or only
+    /// the one in `place` of which a new one is wanted.
+    fn flight(
+        &self,
+        key: &Key,
+        place: Option<&Arc<OnceCell<Arc<Block>>>>,
+    ) -> (Arc<OnceCell<Arc<Block>>>, bool) {
         let now = self.clock.now();
         let mut kept = self.kept.lock();
         kept.drop_old(now);
         if let Some(flight) = kept.flights.get(key) {
-            return Arc::clone(&flight.cell);
+            if place.is_none_or(|place| !Arc::ptr_eq(place, &flight.cell)) {
+                return (Arc::clone(&flight.cell), false);
+            }
+            kept.remove(key);
         }
         let cell = Arc::new(OnceCell::new());
         let flight = Flight { since: now, cell: Arc::clone(&cell), bytes: 0 };
         kept.flights.insert(key.clone(), flight);
         kept.order.push_back((now, key.clone()));
-        cell
+        (cell, true)
     }
 
-    /// Counts a block that was read, and forgets it if it has an end that may still grow.
+    /// Counts the memory of a block that was read.
     fn count(&self, key: &Key, cell: &Arc<OnceCell<Arc<Block>>>, block: &Block) {
         let mut kept = self.kept.lock();
         let Some(flight) = kept.flights.get_mut(key).filter(|f| Arc::ptr_eq(&f.cell, cell)) else {
             return;
         };
-        if !block.holes.is_empty() {
-            return kept.remove(key);
-        }
         let more = block.bytes - flight.bytes.min(block.bytes);
         flight.bytes = block.bytes;
         kept.bytes += more;
@@ -133,6 +200,19 @@ impl Blocks {
             && let Some((_, oldest)) = kept.order.pop_front()
         {
             kept.remove(&oldest);
+        }
+    }
+}
+
+impl Sizes {
+    fn keep(&mut self, key: Key, size: usize) {
+        if self.known.insert(key.clone(), size).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > SIZES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
     }
 }
@@ -162,6 +242,12 @@ impl Block {
     fn new(messages: Vec<Message>, holes: Vec<(u64, u64)>) -> Self {
         let bytes = messages.iter().map(|m| m.publication.data.len() + MESSAGE_BYTES).sum();
         Self { messages, holes, bytes }
+    }
+
+    /// Bytes of the payloads above `after` and up to `through`.
+    fn size(&self, after: u64, through: u64) -> usize {
+        let within = |message: &&Message| (after + 1..=through).contains(&message.offset());
+        self.messages.iter().filter(within).map(|message| message.publication.data.len()).sum()
     }
 
     /// The last offset of the block that has the one right above `after`.
@@ -218,7 +304,11 @@ mod tests {
     }
 
     async fn read(blocks: &Blocks, after: u64) -> Arc<Block> {
-        blocks.following(&"a".into(), &"e".into(), after).await.expect("a block")
+        read_to(blocks, after, after + 1).await
+    }
+
+    async fn read_to(blocks: &Blocks, after: u64, through: u64) -> Arc<Block> {
+        blocks.following(&"a".into(), &"e".into(), after, through).await.expect("a block")
     }
 
     #[tokio::test]
@@ -233,12 +323,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_block_that_may_still_grow_or_is_old_or_was_changed_is_read_again() {
+    async fn a_block_that_has_grown_or_is_old_or_was_changed_is_read_again() {
         let (blocks, clock, _folder) = blocks(1 << 20, 300).await;
         for _ in 0..2 {
-            read(&blocks, 256).await;
+            read_to(&blocks, 256, 300).await;
         }
-        assert_eq!(reads(&blocks), 2, "it has an end");
+        assert_eq!(reads(&blocks), 1, "it has an end, but nobody needs more");
+        let batch = vec![Record { channel: "a".into(), message: message(301) }];
+        blocks.store.append(batch).await.expect("stored");
+        let found = join_all((0..50).map(|_| read_to(&blocks, 270, 301))).await;
+        assert!(found.iter().all(|block| block.slice(270, 301).is_some()));
+        assert_eq!(reads(&blocks), 2, "it has grown, and all share the new read");
         for _ in 0..2 {
             read(&blocks, 0).await;
         }
@@ -252,6 +347,25 @@ mod tests {
         blocks.forget("a");
         read(&blocks, 0).await;
         assert_eq!(reads(&blocks), 5, "something was deleted");
+    }
+
+    #[tokio::test]
+    async fn what_a_span_comes_to_is_known_without_reading_whole_blocks_again() {
+        let (blocks, clock, _folder) = blocks(1 << 20, 1_000).await;
+        let weigh = async |after, through, most| {
+            let span = Span { epoch: "e".into(), after, through };
+            blocks.weigh(&"a".into(), &span, most).await.expect("an answer")
+        };
+        // A hundred bytes each.
+        assert_eq!(weigh(10, 990, 98_000).await, Some(98_000));
+        assert_eq!(weigh(10, 990, 97_999).await, None);
+        assert_eq!(weigh(10, 10, 0).await, Some(0));
+        assert_eq!(reads(&blocks), 4);
+        clock.advance(FRESH);
+        assert_eq!(weigh(10, 990, 98_000).await, Some(98_000));
+        assert_eq!(reads(&blocks), 6, "those at the ends");
+        assert_eq!(weigh(0, 1_000, 5_000).await, None);
+        assert_eq!(reads(&blocks), 6, "it ends where it is too much");
     }
 
     #[tokio::test]

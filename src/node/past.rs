@@ -99,8 +99,8 @@ impl Node {
         channel: &Arc<str>,
         span: &Span,
     ) -> Result<(Vec<Arc<Publication>>, u64), PastError> {
-        let block = archive.blocks().following(channel, &span.epoch, span.after).await?;
         let end = Block::end_of(span.after).min(span.through);
+        let block = archive.blocks().following(channel, &span.epoch, span.after, end).await?;
         let dense = block.dense_from(span.after, end);
         if dense > span.after {
             let found = block.slice(span.after, dense).ok_or(PastError::Missing)?;

@@ -16,7 +16,7 @@ use compact_str::CompactString;
 use super::Session;
 use super::establish::Grant;
 use super::refusal::Refusal;
-use crate::archive::{Chain, Span};
+use crate::archive::{Chain, Span, StoreError};
 use crate::broker::{Archive, StreamTop};
 use crate::channel::permission;
 use crate::hub::{Delivery, Message, Position, Reserved, Signal, Start};
@@ -113,6 +113,9 @@ impl Session {
             if begins_before.map_err(|error| unread(&error))? {
                 return Ok(None);
             }
+        }
+        if !path.fits(archive).await.map_err(|error| unread(&error.into()))? {
+            return Ok(None);
         }
         Ok(Some(path))
     }
@@ -242,6 +245,18 @@ impl Path {
         self.spans.iter().map(Span::len).sum()
     }
 
+    /// Whether its payloads are within the bound. What is published in the meantime comes on top.
+    async fn fits(&self, archive: &Archive) -> Result<bool, StoreError> {
+        let mut left = self.left.1;
+        for span in &self.spans {
+            match archive.blocks().weigh(&self.channel, span, left).await? {
+                Some(size) => left -= size.min(left),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     /// Reads on to the end of a block, or until `bytes` are reached.
     async fn next(&mut self, node: &Node, archive: &Archive, bytes: usize) -> Result<Page, Broken> {
         while self.spans.front().is_some_and(Span::is_empty) {
@@ -289,9 +304,18 @@ impl Path {
         archive: &Archive,
         millis: i64,
     ) -> Result<bool, PastError> {
-        let Some(span) = self.spans.iter().find(|span| !span.is_empty()) else { return Ok(false) };
-        let (found, _) = node.past(archive, &self.channel, span).await?;
-        Ok(found.first().is_some_and(|first| first.time < millis))
+        for span in &self.spans {
+            let mut span = span.clone();
+            while !span.is_empty() {
+                let (found, reached) = node.past(archive, &self.channel, &span).await?;
+                // Where all of it was deleted, what follows decides.
+                if let Some(first) = found.first() {
+                    return Ok(first.time < millis);
+                }
+                span.after = reached;
+            }
+        }
+        Ok(false)
     }
 }
 

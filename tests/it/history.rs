@@ -5,12 +5,20 @@ mod cold;
 mod contract;
 mod disk;
 mod embedded;
+mod late;
 mod rest;
 mod restart;
+mod retention;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bobolink::archive::{
+    EmbeddedSettings, EmbeddedStore, Message, MessageId, MessageStore, Record,
+};
+use bobolink::protocol::publication::Publication;
+use bobolink::time::Clock;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -62,6 +70,31 @@ async fn publish_many(server: &Server, channel: &str, numbers: impl IntoIterator
         let failed = replies.iter().find(|reply| reply.get("error").is_some());
         assert_eq!((replies.len(), failed), (part.len(), None));
     }
+}
+
+/// The epoch of what [`store_many`] stores.
+const EPOCH: &str = "stored";
+
+/// Stores messages 1 to `count` of a channel in the file of a gateway that does not run, as that would.
+async fn store_many(folder: &TempDir, channel: &str, count: u64) {
+    let path = folder.path().join("history.db");
+    let settings = EmbeddedSettings { path, cache: 8 << 20 };
+    let store = EmbeddedStore::open(&settings, EPOCH.into()).expect("opens");
+    let channel: Arc<str> = channel.into();
+    let now = Clock::real().unix_millis();
+    let offsets: Vec<u64> = (1..=count).collect();
+    for part in offsets.chunks(8_000) {
+        let record = |offset: &u64| {
+            let (offset, data) = (*offset, format!("{{\"n\":{offset}}}").into());
+            let publication = Publication { offset, data, ..Publication::default() };
+            let id = MessageId::first_at(now - (count - offset) as i64);
+            let publication = Arc::new(publication);
+            let message = Message { id, epoch: EPOCH.into(), publication };
+            Record { channel: Arc::clone(&channel), message }
+        };
+        store.append(part.iter().map(record).collect()).await.expect("stored");
+    }
+    store.close().await;
 }
 
 /// Calls a method of the server API; none if it failed or nobody answered.

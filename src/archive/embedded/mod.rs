@@ -319,4 +319,6 @@ fn failure(error: &rusqlite::Error) -> StoreError {
 const BUSY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
+mod size;
+#[cfg(test)]
 mod tests;

@@ -2,14 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use super::schema::{self, STEPS};
 use super::*;
-use crate::archive::{Anchor, MessageId, Order};
+use crate::archive::{MessageId, Order};
 use crate::protocol::publication::Publication;
 
 fn open(folder: &TempDir) -> Result<EmbeddedStore, OpenError> {
@@ -177,40 +176,4 @@ fn files_of_others_are_left_alone() {
         connection.execute_batch("CREATE TABLE a (b)").expect("a table");
     });
     assert!(foreign.contains("is not a history file"), "{foreign}");
-}
-
-/// What a page costs, in steps of SQLite's machine: unlike time, these are the same on every run.
-#[tokio::test]
-async fn a_page_of_a_large_channel_costs_what_it_costs_in_a_small_one() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = open(&folder).expect("opens");
-    for (channel, count) in [("small", 100), ("large", 20_000)] {
-        let offsets: Vec<u64> = (1..=count).collect();
-        for part in offsets.chunks(5_000) {
-            let batch = part.iter().map(|offset| record(channel, *offset)).collect();
-            store.append(batch).await.expect("stored");
-        }
-    }
-    let path = folder.path().join("history.db");
-    let mut connection = Connection::open(path).expect("a connection");
-    let steps = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&steps);
-    let count = move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        false
-    };
-    connection.progress_handler(1, Some(count)).expect("a handler");
-    let cost = |channel: &str, after: Option<Anchor>| {
-        let query = PageQuery { after, before: None, order: Order::OldestFirst, limit: 50 };
-        steps.store(0, Ordering::Relaxed);
-        let page = read::page(&connection, channel, &query).expect("a page");
-        assert_eq!(page.messages.len(), 50);
-        steps.load(Ordering::Relaxed)
-    };
-    let offset = |offset| Some(Anchor::Offset { epoch: None, offset });
-    let id = |offset: u64| Some(Anchor::Id(MessageId::of(offset * 10).expect("an id")));
-    for (small, large) in [(None, None), (offset(40), offset(15_000)), (id(40), id(15_000))] {
-        let (small, large) = (cost("small", small), cost("large", large.clone()));
-        assert!(large * 2 <= small * 3, "{large} steps in the large channel, {small} in the small");
-    }
 }

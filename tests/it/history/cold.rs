@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use bobolink::archive::BLOCK;
 use bobolink::client::{Client, Error};
 use bobolink::protocol::command::SubscribeRequest;
-use bobolink::protocol::reply::{Push, SubscribeResult};
+use bobolink::protocol::reply::SubscribeResult;
+use bobolink::time::Clock;
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use super::{KEY, publish, publish_many, settings};
+use super::{EPOCH, KEY, publish, publish_many, settings, store_many};
 use crate::support::{SOON, Server, http};
 
 /// Longer than thousands of publications take on a busy machine.
@@ -135,39 +138,22 @@ async fn deleted_messages_leave_no_gap_in_a_recovery() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recovery_that_grows_too_large_ends_and_goes_on_from_what_the_client_has() {
+async fn what_would_come_to_more_bytes_than_a_recovery_may_bring_is_not_begun() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(&settings(&folder, "history.recovery_max_size = 8000")).await;
     publish_many(&server, "long:a", 1..=2_000).await;
     let epoch = epoch_of(&server, "long:a").await;
-    let mut client = server.connected("ann").await;
-    let (mut at, mut rounds) = (0, 0);
-    loop {
-        let made = recover(&mut client, "long:a", at, &epoch).await.expect("subscribed");
-        assert!(made.recovered, "from {at}");
-        for publication in &made.publications {
-            assert_eq!(publication.offset, at + 1);
-            at += 1;
-        }
-        rounds += 1;
-        while at < 2_000 {
-            match client.push(LONG).await.expect("a push") {
-                Push { publication: Some(publication), .. } => {
-                    assert_eq!(publication.offset, at + 1);
-                    at += 1;
-                }
-                Push { unsubscribe: Some(unsubscribe), .. } => {
-                    assert_eq!(unsubscribe.code, 2500);
-                    break;
-                }
-                _ => {}
-            }
-        }
-        if at == 2_000 {
-            break;
+    // {"n":1000} and what follows has ten bytes.
+    for (from, recovered) in [(0, false), (1_199, false), (1_200, true), (1_900, true)] {
+        let mut client = server.connected("ann").await;
+        let made = recover(&mut client, "long:a", from, &epoch).await.expect("subscribed");
+        assert_eq!(made.recovered, recovered, "from {from}");
+        if recovered {
+            expect_all(&mut client, &made, from, 2_000).await;
+        } else {
+            assert!(made.publications.is_empty() && made.offset == 2_000);
         }
     }
-    assert!(rounds > 1, "all came at once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,31 +198,52 @@ async fn an_unsubscribe_in_the_middle_of_a_recovery_ends_it() {
     }
 }
 
+/// Two thousand clients come back together to a channel of 200,000 messages, a part of them from far.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
-    const CLIENTS: u64 = 150;
+    const CLIENTS: u64 = 2_000;
+    const TOP: u64 = 200_000;
+    const MEMORY: u64 = 96 * 1024 * 1024;
+    bobolink::descriptors::claim();
     let folder = tempfile::tempdir().expect("a folder");
+    store_many(&folder, "long:a", TOP).await;
     let more = "prometheus.enabled = true\nhistory.recovery_cache_size = 4194304";
     let server = Server::start(&settings(&folder, more)).await;
-    publish_many(&server, "long:a", 1..=1_024).await;
-    let epoch = epoch_of(&server, "long:a").await;
-    let before = server.resident_bytes();
-    let clients = (0..CLIENTS).map(async |index| {
-        let mut client = server.connected(&format!("user-{index}")).await;
-        // From different positions.
-        let from = index * 3;
-        let made = recover(&mut client, "long:a", from, &epoch).await.expect("subscribed");
-        assert!(made.recovered);
-        expect_all(&mut client, &made, from, 1_024).await;
+    let connect = |index| {
+        let server = &server;
+        async move { (index, server.connected(&format!("user-{index}")).await) }
+    };
+    let clients: Vec<_> =
+        stream::iter(0..CLIENTS).map(connect).buffer_unordered(50).collect().await;
+    let (before, clock) = (resident(&server, "VmRSS:"), Clock::real());
+    let began = clock.now();
+    let recovering = clients.into_iter().map(async |(index, mut client)| {
+        // All from different positions: some hundreds back, or a few dozen.
+        let missed = if index % 20 == 0 { 700 + index / 10 } else { 20 + index % 40 };
+        let from = TOP - missed;
+        let made = recover(&mut client, "long:a", from, EPOCH).await.expect("subscribed");
+        assert!(made.recovered, "from {from}");
+        expect_all(&mut client, &made, from, TOP).await;
     });
-    futures_util::future::join_all(clients).await;
-    let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 150 * 1024 * 1024, "{grown} bytes");
+    futures_util::future::join_all(recovering).await;
+    let took = clock.now().saturating_duration_since(began);
+    let grown = resident(&server, "VmHWM:").saturating_sub(before);
+    assert!(grown < MEMORY, "{grown} bytes");
     let metrics = crate::support::get(server.address(), "/metrics").await.body;
     let reads = metrics.lines().find_map(|line| line.strip_prefix("bobolink_history_block_reads "));
     let reads: u64 = reads.expect("the metric").parse().expect("a number");
-    // Alone, each would have read four or five; those of one moment read four together.
-    assert!(reads <= CLIENTS, "{reads} reads");
+    // The blocks from 199,100 on, each at most once in the five seconds that it is remembered.
+    let (blocks, times) = (TOP / BLOCK - (TOP - 900) / BLOCK + 1, took.as_secs() / 5 + 2);
+    assert!(reads <= blocks * times, "{reads} reads of {blocks} blocks in {took:?}");
+}
+
+/// Bytes of physical memory that the process holds (`VmRSS:`), or ever held (`VmHWM:`).
+fn resident(server: &Server, which: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
+    let status = status.expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("the line");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+    kib * 1_024
 }
 
 #[tokio::test(flavor = "multi_thread")]

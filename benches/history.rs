@@ -1,0 +1,134 @@
+//! A store of messages at size: how many are taken in for a CPU second, and how long a page takes in a
+//! channel of ten million messages beside one of a hundred.
+//!
+//! `HISTORY_MESSAGES` is the size of the large channel. Another store is measured by one more line in
+//! `main`: everything below it knows only `MessageStore`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bobolink::archive::{
+    Anchor, EmbeddedSettings, EmbeddedStore, Message, MessageId, Order, PageQuery, Record,
+    SharedStore,
+};
+use bobolink::protocol::publication::Publication;
+use bobolink::time::Clock;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::Runtime;
+
+/// Messages of the large channel.
+const LARGE: u64 = 10_000_000;
+const SMALL: u64 = 100;
+/// Bytes of a payload.
+const PAYLOAD: usize = 100;
+/// Messages of one append: what a gateway hands over at most, and what gathers in few milliseconds.
+const BATCH: u64 = 1_000;
+/// Appends whose messages go to a thousand channels.
+const SPREAD: u64 = 300;
+/// Pages read of each channel, and messages of a page.
+const PAGES: u64 = 20_000;
+const PAGE: usize = 50;
+
+fn main() {
+    // `cargo test --benches` only wants to know that it starts.
+    if std::env::args().any(|argument| argument == "--test") {
+        return;
+    }
+    let large = std::env::var("HISTORY_MESSAGES").ok().and_then(|text| text.parse().ok());
+    let runtime = Runtime::new().expect("a runtime");
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = EmbeddedSettings { path: folder.path().join("history.db"), cache: 8 << 20 };
+    let embedded = EmbeddedStore::open(&settings, "epoch".into()).expect("opens");
+    runtime.block_on(measure("embedded", Arc::new(embedded), large.unwrap_or(LARGE)));
+    let bytes = std::fs::metadata(&settings.path).expect("a file").len();
+    println!("  file {} MiB", bytes >> 20);
+}
+
+async fn measure(name: &str, store: SharedStore, large: u64) {
+    println!("{name}");
+    let spread = |batch: u64| {
+        let first = batch * BATCH / 1_000 + 1;
+        (0..BATCH).map(|n| record(&format!("spread:{n}"), first)).collect()
+    };
+    ingest(&store, "into 1,000 channels", SPREAD, spread).await;
+    let one = |batch: u64| (1..=BATCH).map(|n| record("large", batch * BATCH + n)).collect();
+    ingest(&store, "into one channel", large / BATCH, one).await;
+    store.append((1..=SMALL).map(|n| record("small", n)).collect()).await.expect("stored");
+    for (what, anchor) in [("an offset", at_offset as fn(u64) -> Anchor), ("a time", at_time)] {
+        let (small, large) = pages(&store, large, anchor).await;
+        let ratio = large.1.as_secs_f64() / small.1.as_secs_f64();
+        println!(
+            "  page of {PAGE} before {what}: p50 {:?} and {:?}, p99 {:?} and {:?} ({ratio:.2} x)",
+            small.0, large.0, small.1, large.1
+        );
+    }
+}
+
+async fn ingest(store: &SharedStore, what: &str, batches: u64, batch: impl Fn(u64) -> Vec<Record>) {
+    let clock = Clock::real();
+    let (mut took, mut used) = (Duration::ZERO, Duration::ZERO);
+    for number in 0..batches {
+        let records = batch(number);
+        let (began, cpu) = (clock.now(), cpu_time());
+        store.append(records).await.expect("stored");
+        took += clock.now().saturating_duration_since(began);
+        used += cpu_time().saturating_sub(cpu);
+    }
+    let count = (batches * BATCH) as f64;
+    println!(
+        "  {what}: {:.0} messages a second, {:.0} a CPU second of this process",
+        count / took.as_secs_f64(),
+        count / used.as_secs_f64()
+    );
+}
+
+/// The median and the 99th percentile of pages anywhere in the small and in the large channel, read in
+/// turn, so that a busy moment of the machine is one of both.
+async fn pages(
+    store: &SharedStore,
+    large: u64,
+    anchor: fn(u64) -> Anchor,
+) -> ((Duration, Duration), (Duration, Duration)) {
+    let clock = Clock::real();
+    let mut took = [Vec::new(), Vec::new()];
+    for number in 0..PAGES {
+        for ((channel, count), took) in
+            [("small", SMALL), ("large", large)].into_iter().zip(&mut took)
+        {
+            // Steps of a large prime lead everywhere, and not twice to a page that is at hand.
+            let at = PAGE as u64 + 1 + number * 7_368_787 % (count - PAGE as u64);
+            let before = Some(anchor(at));
+            let query = PageQuery { after: None, before, order: Order::NewestFirst, limit: PAGE };
+            let began = clock.now();
+            let page = store.page(channel, &query).await.expect("a page");
+            took.push(clock.now().saturating_duration_since(began));
+            assert_eq!(page.messages.len(), PAGE);
+        }
+    }
+    let [small, large] = took.map(|mut took| {
+        took.sort_unstable();
+        (took[took.len() / 2], took[took.len() * 99 / 100])
+    });
+    (small, large)
+}
+
+fn at_offset(offset: u64) -> Anchor {
+    Anchor::Offset { epoch: None, offset }
+}
+
+fn at_time(offset: u64) -> Anchor {
+    Anchor::Time(offset as i64)
+}
+
+fn record(channel: &str, offset: u64) -> Record {
+    let data = vec![b'1'; PAYLOAD].into();
+    let publication = Arc::new(Publication { offset, data, ..Publication::default() });
+    let message =
+        Message { id: MessageId::first_at(offset as i64), epoch: "epoch".into(), publication };
+    Record { channel: channel.into(), message }
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
