@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 
+use super::place::Place;
 use super::problem::Problem;
 use super::shapes::MessageShape;
 use super::{Parts, access};
@@ -30,7 +31,7 @@ pub struct Streamed;
         (status = "default", body = Problem)))]
 pub async fn export(
     State(parts): State<Arc<Parts>>,
-    Path(channel): Path<String>,
+    Place(channel): Place<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     access::reader(&parts, &request.into_parts().0, &channel).await?;

@@ -1,5 +1,6 @@
 //! Answers compressed for clients that take them so.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use bytes::Bytes;
@@ -25,15 +26,26 @@ pub fn is_worth_it(body: &[u8]) -> bool {
     body.len() >= WORTH_IT
 }
 
-/// Says that the body is compressed. A tag of the plain form becomes a weak one.
+/// What the tag of a compressed answer ends with: it is not the plain answer, byte by byte.
+const TAGGED: &str = "-gzip\"";
+
+/// The tag of the plain answer that a tag belongs to.
+pub fn plain_tag(tag: &str) -> Cow<'_, str> {
+    match tag.strip_suffix(TAGGED) {
+        Some(plain) => Cow::Owned(format!("{plain}\"")),
+        None => Cow::Borrowed(tag),
+    }
+}
+
+/// Says that the body is compressed, also in its tag.
 pub fn mark(headers: &mut HeaderMap) {
     headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     headers.remove(CONTENT_LENGTH);
     let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok());
-    if let Some(tag) = tag.filter(|tag| !tag.starts_with("W/"))
-        && let Ok(weak) = HeaderValue::from_str(&format!("W/{tag}"))
+    if let Some(plain) = tag.and_then(|tag| tag.strip_suffix('"'))
+        && let Ok(tagged) = HeaderValue::from_str(&format!("{plain}{TAGGED}"))
     {
-        headers.insert(ETAG, weak);
+        headers.insert(ETAG, tagged);
     }
 }
 

@@ -9,6 +9,7 @@ mod cursor;
 mod export;
 mod gzip;
 mod openapi;
+mod place;
 mod problem;
 mod rest;
 mod shapes;

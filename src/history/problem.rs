@@ -1,5 +1,7 @@
 //! What went wrong with a request, as its sender is told.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use hyper::StatusCode;
@@ -13,7 +15,7 @@ use crate::archive::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// One of `bad_request`, `unauthorized`, `permission_denied`, `not_archived`, `unknown_channel`,
-    /// `not_found`, `unavailable`, `internal`.
+    /// `not_found`, `method_not_allowed`, `unavailable`, `internal`.
     pub code: &'static str,
     /// The code in words.
     pub title: &'static str,
@@ -24,7 +26,7 @@ pub struct Problem {
     pub detail: String,
     /// The parameter that is at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub field: Option<&'static str>,
+    pub field: Option<Cow<'static, str>>,
 }
 
 /// Seconds after which a store that is away may be asked again.
@@ -42,11 +44,20 @@ impl Problem {
     /// `field` is not what it has to be.
     pub fn bad(field: &'static str, detail: impl Into<String>) -> Self {
         let problem = Self::new("bad_request", "Bad request", StatusCode::BAD_REQUEST);
-        Self { field: Some(field), ..problem.saying(detail) }
+        Self { field: Some(field.into()), ..problem.saying(detail) }
     }
 
+    /// What was asked cannot be meant.
     pub fn bad_query(detail: impl Into<String>) -> Self {
         Self::new("bad_request", "Bad request", StatusCode::BAD_REQUEST).saying(detail)
+    }
+
+    /// The query is not read: a parameter is unknown or comes twice. The parser's words have its name
+    /// in backticks, before those that are known.
+    pub fn unread_query(words: &str) -> Self {
+        let detail = words.rsplit_once("query string: ").map_or(words, |(_, what)| what);
+        let field = detail.split('`').nth(1).map(|name| Cow::Owned(name.to_owned()));
+        Self { field, ..Self::bad_query(detail) }
     }
 
     pub fn unauthorized(detail: impl Into<String>) -> Self {
@@ -85,6 +96,11 @@ impl Problem {
     pub fn copies_left() -> Self {
         Self::new("unavailable", "Unavailable", StatusCode::SERVICE_UNAVAILABLE)
             .saying("deleted, but the stream at hand may have it still: delete the range once more")
+    }
+
+    pub fn method_not_allowed() -> Self {
+        Self::new("method_not_allowed", "Method not allowed", StatusCode::METHOD_NOT_ALLOWED)
+            .saying("the path takes other methods; see openapi.json")
     }
 
     pub fn response(self) -> Response {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use axum::routing::{delete, get};
 use hyper::StatusCode;
@@ -13,12 +13,13 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, I
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::cursor::{Cursor, Direction};
+use super::cursor::{self, Cursor, Direction};
+use super::place::Place;
 use super::problem::Problem;
 use super::shapes::{
     ChannelShape, ChannelsShape, DeletedShape, MessageShape, PageShape, PositionShape,
 };
-use super::{CopiesLeft, NotSettled, Parts, access, export, openapi};
+use super::{CopiesLeft, NotSettled, Parts, access, export, gzip, openapi};
 use crate::archive::{Anchor, Deletion, Message, MessageId, Order, Page, PageQuery};
 
 /// Messages of a page, unless asked otherwise.
@@ -42,6 +43,7 @@ pub fn routes(parts: Arc<Parts>) -> Router {
         .route("/v1/channels/{channel}/messages/around/{id}", get(around))
         .route("/v1/channels/{channel}/export", get(export::export))
         .fallback(async || Problem::not_found("there is no such path; see openapi.json"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(parts)
 }
 
@@ -51,20 +53,26 @@ pub fn routes(parts: Arc<Parts>) -> Router {
 #[into_params(parameter_in = Query)]
 pub struct Listing {
     /// 1 to 100; 50 if not given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
     /// `newest` (first, the default) or `oldest`.
+    #[param(pattern = "^(newest|oldest)$")]
     order: Option<String>,
     /// From a page that came before; the other parameters must be the same.
     cursor: Option<String>,
     /// Only messages at lower offsets of `epoch`.
+    #[param(value_type = Option<u64>)]
     before_offset: Option<String>,
     /// Only messages at higher offsets of `epoch`.
+    #[param(value_type = Option<u64>)]
     after_offset: Option<String>,
     /// The epoch that offsets count in; the newest if not given.
     epoch: Option<String>,
     /// Only messages published before this moment, in unix milliseconds.
+    #[param(value_type = Option<i64>)]
     before_time: Option<String>,
     /// Only messages published after it.
+    #[param(value_type = Option<i64>)]
     after_time: Option<String>,
     /// Only messages before this one.
     before_id: Option<String>,
@@ -78,16 +86,18 @@ pub struct Listing {
 /// Lists a channel's messages.
 #[utoipa::path(get, path = "/v1/channels/{channel}/messages", tag = "messages",
     params(("channel" = String, Path), Listing),
-    responses((status = 200, body = PageShape), (status = "default", body = Problem)))]
+    responses((status = 200, body = PageShape, headers(("etag" = String))),
+        (status = 304, description = "as `If-None-Match` has it"),
+        (status = "default", body = Problem)))]
 pub async fn messages(
     State(parts): Service,
-    Path(channel): Path<String>,
+    Place(channel): Place<String>,
     query: Asked<Listing>,
     request: Request,
 ) -> Answer {
     let head = request.into_parts().0;
     access::reader(&parts, &head, &channel).await?;
-    let query = query.map_err(|error| Problem::bad_query(error.body_text()))?.0;
+    let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
     let (asked, cursor) = query.read()?;
     let page = parts.store.page(&channel, &asked).await?;
     let position = position(&parts, &channel).await?;
@@ -100,8 +110,10 @@ pub async fn messages(
 #[into_params(parameter_in = Query)]
 pub struct Surroundings {
     /// 1 to 100, the message included; 50 if not given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
     /// `newest` (first, the default) or `oldest`.
+    #[param(pattern = "^(newest|oldest)$")]
     order: Option<String>,
     /// The API key, where no header can be set.
     #[serde(rename = "api_key")]
@@ -111,16 +123,18 @@ pub struct Surroundings {
 /// Lists the messages around one, which is among them unless it was deleted.
 #[utoipa::path(get, path = "/v1/channels/{channel}/messages/around/{id}", tag = "messages",
     params(("channel" = String, Path), ("id" = String, Path), Surroundings),
-    responses((status = 200, body = PageShape), (status = "default", body = Problem)))]
+    responses((status = 200, body = PageShape, headers(("etag" = String))),
+        (status = 304, description = "as `If-None-Match` has it"),
+        (status = "default", body = Problem)))]
 pub async fn around(
     State(parts): Service,
-    Path((channel, id)): Path<(String, String)>,
+    Place((channel, id)): Place<(String, String)>,
     query: Asked<Surroundings>,
     request: Request,
 ) -> Answer {
     let head = request.into_parts().0;
     access::reader(&parts, &head, &channel).await?;
-    let query = query.map_err(|error| Problem::bad_query(error.body_text()))?.0;
+    let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
     let (limit, order) = (limit(query.limit.as_deref())?, order(query.order.as_deref())?);
     let id = message_id(&id, "id")?;
     let half = limit / 2;
@@ -156,10 +170,12 @@ pub async fn around(
 /// What there is of a channel: count, first and last message.
 #[utoipa::path(get, path = "/v1/channels/{channel}", tag = "channels",
     params(("channel" = String, Path)),
-    responses((status = 200, body = ChannelShape), (status = "default", body = Problem)))]
+    responses((status = 200, body = ChannelShape, headers(("etag" = String))),
+        (status = 304, description = "as `If-None-Match` has it"),
+        (status = "default", body = Problem)))]
 pub async fn channel(
     State(parts): Service,
-    Path(channel): Path<String>,
+    Place(channel): Place<String>,
     request: Request,
 ) -> Answer {
     let head = request.into_parts().0;
@@ -178,6 +194,7 @@ pub struct ChannelListing {
     /// From a page that came before.
     cursor: Option<String>,
     /// 1 to 100; 50 if not given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100, default = 50)]
     limit: Option<String>,
     /// The API key, where no header can be set.
     #[serde(rename = "api_key")]
@@ -186,7 +203,9 @@ pub struct ChannelListing {
 
 /// Lists channels in the order of their names, each with its last message. For backends.
 #[utoipa::path(get, path = "/v1/channels", tag = "channels", params(ChannelListing),
-    responses((status = 200, body = ChannelsShape), (status = "default", body = Problem)))]
+    responses((status = 200, body = ChannelsShape, headers(("etag" = String))),
+        (status = 304, description = "as `If-None-Match` has it"),
+        (status = "default", body = Problem)))]
 pub async fn channels(
     State(parts): Service,
     query: Asked<ChannelListing>,
@@ -194,13 +213,19 @@ pub async fn channels(
 ) -> Answer {
     let head = request.into_parts().0;
     access::backend(&parts, &head)?;
-    let query = query.map_err(|error| Problem::bad_query(error.body_text()))?.0;
+    let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
     let limit = limit(query.limit.as_deref())?;
-    let after = query.cursor.as_deref();
-    let mut names = parts.store.channels(&query.prefix, after, limit + 1).await?;
+    let after = match query.cursor.as_deref() {
+        None => None,
+        Some(text) => Some(
+            cursor::decode_name(text)
+                .ok_or_else(|| Problem::bad("cursor", "not a cursor of a page of channels"))?,
+        ),
+    };
+    let mut names = parts.store.channels(&query.prefix, after.as_deref(), limit + 1).await?;
     let more = names.len() > limit;
     names.truncate(limit);
-    let next_cursor = names.last().filter(|_| more).cloned();
+    let next_cursor = names.last().filter(|_| more).map(|name| cursor::encode_name(name));
     let mut channels = Vec::with_capacity(names.len());
     for name in &names {
         channels.push(summary(&parts, name).await?);
@@ -214,7 +239,7 @@ pub async fn channels(
     responses((status = 200, body = DeletedShape), (status = "default", body = Problem)))]
 pub async fn delete_message(
     State(parts): Service,
-    Path((channel, id)): Path<(String, String)>,
+    Place((channel, id)): Place<(String, String)>,
     request: Request,
 ) -> Answer {
     access::backend(&parts, &request.into_parts().0)?;
@@ -228,8 +253,10 @@ pub async fn delete_message(
 #[into_params(parameter_in = Query)]
 pub struct OffsetRange {
     /// The first offset to delete.
+    #[param(value_type = Option<u64>)]
     from_offset: Option<String>,
     /// The last one.
+    #[param(value_type = Option<u64>)]
     to_offset: Option<String>,
     /// The epoch that they count in; the newest if not given.
     epoch: Option<String>,
@@ -244,12 +271,12 @@ pub struct OffsetRange {
     responses((status = 200, body = DeletedShape), (status = "default", body = Problem)))]
 pub async fn delete_range(
     State(parts): Service,
-    Path(channel): Path<String>,
+    Place(channel): Place<String>,
     query: Asked<OffsetRange>,
     request: Request,
 ) -> Answer {
     access::backend(&parts, &request.into_parts().0)?;
-    let query = query.map_err(|error| Problem::bad_query(error.body_text()))?.0;
+    let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
     let needed = |text: Option<String>, field| {
         let text = text.ok_or_else(|| Problem::bad(field, "must be given: an offset"))?;
         whole(&text, field)
@@ -269,7 +296,7 @@ pub async fn delete_range(
     responses((status = 200, body = DeletedShape), (status = "default", body = Problem)))]
 pub async fn delete_channel(
     State(parts): Service,
-    Path(channel): Path<String>,
+    Place(channel): Place<String>,
     request: Request,
 ) -> Answer {
     access::backend(&parts, &request.into_parts().0)?;
@@ -297,6 +324,12 @@ impl Listing {
     /// The query for the store, in the order in which it has to read.
     fn read(&self) -> Result<(PageQuery, Way), Problem> {
         let listed = order(self.order.as_deref())?;
+        if self.epoch.is_some() && self.before_offset.is_none() && self.after_offset.is_none() {
+            return Err(Problem::bad(
+                "epoch",
+                "needs before_offset or after_offset, which count in it",
+            ));
+        }
         let mut query = PageQuery {
             after: self.anchor("after", [&self.after_offset, &self.after_time, &self.after_id])?,
             before: self
@@ -418,12 +451,11 @@ fn fresh(request: &HeaderMap, body: &impl Serialize) -> Answer {
     text.hash(&mut hasher);
     let tag = format!("\"{:016x}\"", hasher.finish());
     let given = request.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let known = given.is_some_and(|given| {
-        given.split(',').any(
-            |one| matches!(one.trim(), one if one.trim_start_matches("W/") == tag || one == "*"),
-        )
-    });
-    if known {
+    let is_this = |one: &str| {
+        let plain = gzip::plain_tag(one.trim_start_matches("W/"));
+        plain == tag || one == "*"
+    };
+    if given.is_some_and(|given| given.split(',').map(str::trim).any(is_this)) {
         response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

@@ -71,7 +71,7 @@ pub struct ChannelShape {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelsShape {
     pub channels: Vec<ChannelShape>,
-    /// The name to give as `cursor` for the channels behind these; null at the end.
+    /// Leads to the channels behind these; null at the end.
     pub next_cursor: Option<String>,
 }
 

@@ -87,6 +87,60 @@ async fn cursors_lead_through_all_messages_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listing_goes_on_whatever_is_published_and_deleted_meanwhile() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(&folder).await;
+    publish_many(&server, "long:a", 1..=60).await;
+    for order in ["newest", "oldest"] {
+        let all = offsets(&ask(&server, &format!("{MESSAGES}?limit=100&order={order}")).await);
+        assert!(all.len() > 40, "{all:?}");
+        let first = ask(&server, &format!("{MESSAGES}?limit=1&order={order}")).await;
+        let (mut seen, mut gone) = (offsets(&first), Vec::new());
+        let top = first["position"]["offset"].as_u64().expect("an offset");
+        let mut next = first["next_cursor"].clone();
+        while let Some(cursor) = next.as_str() {
+            // The message that the cursor names goes, and the second behind it.
+            let edge = *seen.last().expect("one");
+            let second = if order == "newest" { edge.saturating_sub(2) } else { edge + 2 };
+            for offset in [edge, second] {
+                let range = format!("{MESSAGES}?from_offset={offset}&to_offset={offset}");
+                assert_eq!(remove(&server, &range).await.0, 200);
+            }
+            gone.push(second);
+            publish_many(&server, "long:a", 1..=1).await;
+            let path = format!("{MESSAGES}?limit=7&order={order}&cursor={cursor}");
+            let page = ask(&server, &path).await;
+            seen.extend(offsets(&page).into_iter().filter(|offset| *offset <= top));
+            next = page["next_cursor"].clone();
+        }
+        let expected = all.into_iter().filter(|offset| !gone.contains(offset));
+        assert_eq!(seen, expected.collect::<Vec<_>>(), "{order}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_are_listed_to_the_end_whatever_their_names() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = start(&folder).await;
+    let names = ["long:a", "long:a&cursor=b", "long:a#1,2", "long:a+b", "long:ü/%2F"];
+    for name in names {
+        publish_many(&server, name, 1..=1).await;
+    }
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page =
+            ask(&server, &format!("/history/v1/channels?prefix=long:&limit=2{cursor}")).await;
+        let channels = page["channels"].as_array().expect("channels");
+        found.extend(channels.iter().map(|c| c["channel"].as_str().expect("a name").to_owned()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let mut expected = names.to_vec();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_has_all_that_was_published_and_the_id_before_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = start(&folder).await;
@@ -228,6 +282,7 @@ async fn what_is_wrong_with_a_request_is_named() {
         ("after_time=soon", "after_time"),
         ("after_id=9223372036854775808", "after_id"),
         ("after_id=1&after_time=1", "after_id"),
+        ("epoch=other", "epoch"),
     ] {
         let path = format!("{MESSAGES}?{query}");
         let answer = http(server.address(), Method::GET, &path, &[("x-api-key", KEY)], "").await;
@@ -237,9 +292,30 @@ async fn what_is_wrong_with_a_request_is_named() {
         assert!(problem["title"].is_string() && problem["detail"].is_string(), "{problem}");
         assert_eq!(answer.headers["content-type"], "application/problem+json");
     }
-    let unknown = format!("{MESSAGES}?lmit=3");
-    let answer = http(server.address(), Method::GET, &unknown, &[("x-api-key", KEY)], "").await;
-    assert!(answer.status == 400 && answer.body.contains("lmit"), "{}", answer.body);
+    for (method, path, status, code, field) in [
+        (Method::GET, "/history/v1/channels?cursor=long:a", 400, "bad_request", json!("cursor")),
+        (Method::GET, "/history/v1/channels/%FF/messages", 400, "bad_request", json!("channel")),
+        (
+            Method::DELETE,
+            "/history/v1/channels/long:a/export",
+            405,
+            "method_not_allowed",
+            json!(null),
+        ),
+        (Method::GET, "/history/v1/nothing", 404, "not_found", json!(null)),
+    ] {
+        let answer = http(server.address(), method, path, &[("x-api-key", KEY)], "").await;
+        let problem: Value = serde_json::from_str(&answer.body).expect("JSON");
+        let seen = (answer.status, &problem["code"], &problem["field"]);
+        assert_eq!(seen, (status, &json!(code), &field), "{path}");
+        assert_eq!(problem["status"], json!(status));
+    }
+    for (query, field) in [("lmit=3", "lmit"), ("limit=1&limit=2", "limit")] {
+        let path = format!("{MESSAGES}?{query}");
+        let answer = http(server.address(), Method::GET, &path, &[("x-api-key", KEY)], "").await;
+        let problem: Value = serde_json::from_str(&answer.body).expect("JSON");
+        assert_eq!((answer.status, &problem["field"]), (400, &json!(field)), "{problem}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -263,6 +339,10 @@ async fn answers_are_tagged_compressed_and_readable_for_allowed_pages() {
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&packed[..]), &mut unpacked)
         .expect("gzip");
     assert_eq!(unpacked, plain);
+    let of_packed = head.headers["etag"].to_str().expect("a text").to_owned();
+    assert!(of_packed != tag && !of_packed.starts_with("W/"), "{of_packed} and {tag}");
+    let known = [("accept-encoding", "gzip"), ("if-none-match", of_packed.as_str())];
+    assert_eq!(get(&known).await.0.status, 304);
     assert_eq!(get(&[("origin", "https://evil.example")]).await.0.status, 403);
     publish_many(&server, "long:a", 51..=51).await;
     assert_eq!(get(&[("if-none-match", tag.as_str())]).await.0.status, 200);
@@ -315,6 +395,12 @@ async fn the_description_names_every_path_that_is_served() {
     assert_eq!(description["servers"][0]["url"], json!("/history"));
     let paths: Vec<_> = description["paths"].as_object().expect("paths").keys().collect();
     assert_eq!(paths.len(), 6, "{paths:?}");
+    let listing = &description["paths"]["/v1/channels/{channel}/messages"]["get"];
+    let limit = &listing["parameters"].as_array().expect("parameters")[1]["schema"];
+    assert_eq!((&limit["minimum"], &limit["maximum"]), (&json!(1), &json!(100)), "{limit}");
+    assert!(listing["responses"]["304"].is_object() && listing["responses"]["default"].is_object());
+    let keys = description["components"]["securitySchemes"].as_object().expect("what opens it");
+    assert_eq!(keys["api_key"]["name"], json!("X-API-Key"));
     for path in paths {
         let path = path.replace("{channel}", "long:a").replace("{id}", "1");
         let answer = http(server.address(), Method::GET, &format!("/history{path}"), &[], "").await;
