@@ -56,7 +56,7 @@ impl Late {
         match self.append_and_seal(store).await {
             Ok(stored) => {
                 metrics.history.late.inc_by(stored as u64);
-                tracing::info!(channel = &*channel, count, "the archive has what it lacked");
+                tracing::info!(channel = &*channel, count, stored, "publications were stored late");
             }
             Err(error) => tracing::warn!(
                 %error, channel = &*channel, count,
@@ -67,6 +67,15 @@ impl Late {
 
     async fn append_and_seal(self, store: &SharedStore) -> Result<usize, StoreError> {
         let Self { channel, epoch, detached, publications } = self;
+        let chain = store.chain(&channel).await?.0;
+        let Some((_, earlier)) = chain.split_last().filter(|(last, _)| last.name == epoch) else {
+            return Ok(0);
+        };
+        let before = earlier.last();
+        // Otherwise a commit in doubt was done after all: an offset and an id would be given twice.
+        if before.is_some_and(|before| before.last.checked_add(1) != Some(detached.first)) {
+            return Ok(0);
+        }
         // The ids that they would have had, none above those that were given since.
         let mut last_id = detached.last_id;
         let record = |publication: Arc<Publication>| {
@@ -77,16 +86,92 @@ impl Late {
         };
         let records = publications.into_iter().map(record).collect();
         let stored = store.append(records).await?.stored;
-        let chain = store.chain(&channel).await?.0;
-        if let [.., before, last] = &chain[..]
-            && last.name == epoch
-            && last.first == detached.first
-            // Otherwise a commit in doubt was done after all, and its offset given twice.
-            && before.last.checked_add(1) == Some(detached.first)
-            && before.end == End::Open
-        {
+        if let Some(before) = before.filter(|before| before.end == End::Open) {
             store.seal(&channel, &before.name, before.last).await?;
         }
         Ok(stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{EmbeddedSettings, EmbeddedStore};
+    use crate::broker::StreamTop;
+    use crate::broker::stream::Archived;
+    use crate::hub::Hub;
+    use crate::time::Clock;
+
+    fn publication(offset: u64) -> Arc<Publication> {
+        let time = offset as i64;
+        Arc::new(Publication { offset, time, data: "{}".into(), ..Publication::default() })
+    }
+
+    fn records(epoch: &str, offsets: std::ops::RangeInclusive<u64>) -> Vec<Record> {
+        let record = |offset: u64| {
+            let id = MessageId::first_at(offset as i64);
+            let message = Message { id, epoch: epoch.into(), publication: publication(offset) };
+            Record { channel: "a".into(), message }
+        };
+        offsets.map(record).collect()
+    }
+
+    /// The ends of the epochs when `before` and then 9 were stored, and 6 to 8 come late.
+    async fn ends_after(before: Vec<Record>) -> Vec<(u64, u64, End)> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = EmbeddedSettings { path: folder.path().join("history.db"), cache: 1 << 20 };
+        let store = EmbeddedStore::open(&settings, "e1".into()).expect("opens");
+        let store: SharedStore = Arc::new(store);
+        store.append(before).await.expect("stored");
+        store.append(records("e2", 9..=9)).await.expect("stored");
+        let detached = Detached { first: 6, last_id: Some(MessageId::first_at(5)) };
+        let publications = (6..=8).map(publication).collect();
+        let late = Late { channel: "a".into(), epoch: "e2".into(), detached, publications };
+        late.store(&store, &Metrics::default()).await;
+        let verdict = store.verify("a").await.expect("a verdict");
+        assert_eq!(verdict.faults, [""; 0], "ids rise");
+        let chain = store.chain("a").await.expect("a chain").0;
+        chain.into_iter().map(|epoch| (epoch.first, epoch.last, epoch.end)).collect()
+    }
+
+    #[tokio::test]
+    async fn the_epoch_before_is_sealed_when_all_of_the_next_is_stored() {
+        let ends = ends_after(records("e1", 1..=5)).await;
+        assert_eq!(ends, [(1, 5, End::SealedAt(5)), (6, 9, End::Open)]);
+    }
+
+    #[tokio::test]
+    async fn a_commit_in_doubt_that_was_done_after_all_keeps_the_epoch_open() {
+        let ends = ends_after(records("e1", 1..=6)).await;
+        assert_eq!(ends, [(1, 6, End::Open), (9, 9, End::Open)]);
+    }
+
+    #[tokio::test]
+    async fn an_epoch_whose_end_the_archive_lacks_stays_open() {
+        let ends = ends_after(records("e1", 1..=4)).await;
+        assert_eq!(ends, [(1, 4, End::Open), (9, 9, End::Open)]);
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_all_is_stored_late() {
+        let clock = Clock::manual(0);
+        let hub = Arc::new(Hub::new(clock.clone(), Arc::default()));
+        let streams = MemoryBroker::new(hub, clock.clone());
+        let kept = (7..=9).map(publication).collect();
+        let top = StreamTop { offset: 9, epoch: "e2".into() };
+        let draft = |first| {
+            let detached = Some(Detached { first, last_id: None });
+            let archived = Archived { last_id: None, detached };
+            Draft { top: top.clone(), archived, seen: Default::default() }
+        };
+        let soon = clock.now() + std::time::Duration::from_secs(60);
+        let archived = draft(7).archived;
+        let stream = crate::broker::Stream::restored(top.clone(), archived, kept, soon, soon);
+        streams.adopt("a", stream);
+        let late = |first| Late::of(&streams, &"a".into(), &draft(first));
+        assert_eq!(late(7).expect("all is there").publications.len(), 3);
+        assert!(late(6).is_none(), "the stream has lost the first");
+        let attached = Draft { archived: Archived::default(), ..draft(7) };
+        assert!(Late::of(&streams, &"a".into(), &attached).is_none());
     }
 }

@@ -9,6 +9,7 @@ mod late;
 mod rest;
 mod restart;
 mod retention;
+mod size;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ use bobolink::protocol::publication::Publication;
 use bobolink::time::Clock;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::Request;
 use hyper::client::conn::http1;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -103,14 +104,21 @@ async fn call(address: SocketAddr, method: &str, request: &Value) -> Option<Valu
 }
 
 async fn post(address: SocketAddr, method: &str, request: &Value) -> Option<Value> {
+    exchange(address, Method::POST, &format!("/api/{method}"), request.to_string()).await
+}
+
+/// The JSON of an answer; none if nobody answered.
+async fn exchange(address: SocketAddr, method: Method, path: &str, body: String) -> Option<Value> {
     let exchange = async {
         let stream = TcpStream::connect(address).await.ok()?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
-        let request = Request::post(format!("/api/{method}"))
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header("host", address.to_string())
             .header("x-api-key", KEY)
-            .body(Full::new(Bytes::from(request.to_string())));
+            .body(Full::new(Bytes::from(body)));
         let response = sender.send_request(request.expect("a request")).await.ok()?;
         let body = response.into_body().collect().await.ok()?.to_bytes();
         serde_json::from_slice(&body).ok()

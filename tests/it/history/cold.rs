@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use bobolink::archive::BLOCK;
 use bobolink::client::{Client, Error};
 use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
-use bobolink::time::Clock;
-use futures_util::{StreamExt, stream};
 use serde_json::json;
 
-use super::{EPOCH, KEY, publish, publish_many, settings, store_many};
+use super::{KEY, publish, publish_many, settings};
 use crate::support::{SOON, Server, http};
 
 /// Longer than thousands of publications take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
-async fn recover(
+pub(super) async fn recover(
     client: &mut Client,
     channel: &str,
     offset: u64,
@@ -39,7 +36,7 @@ async fn epoch_of(server: &Server, channel: &str) -> String {
 }
 
 /// Everything up to `last`, in order and without a gap: the reply first, then the pushes.
-async fn expect_all(client: &mut Client, made: &SubscribeResult, from: u64, last: u64) {
+pub(super) async fn expect_all(client: &mut Client, made: &SubscribeResult, from: u64, last: u64) {
     let mut next = from;
     for publication in &made.publications {
         next += 1;
@@ -114,6 +111,15 @@ async fn only_who_may_read_history_goes_back_further_than_the_longest_absence() 
         let made = recover(&mut client, channel, 5, &epoch).await.expect("subscribed");
         assert_eq!(made.recovered, recovered, "{channel}");
     }
+    // Nor where all of the first block is deleted: what follows is too old, too.
+    publish_many(&server, "long:a", 51..=600).await;
+    let path = "/history/v1/channels/long:a/messages?from_offset=1&to_offset=400";
+    let headers = [("x-api-key", KEY)];
+    let gone = http(server.address(), hyper::Method::DELETE, path, &headers, "").await;
+    assert_eq!(gone.status, 200, "{}", gone.body);
+    let epoch = epoch_of(&server, "long:a").await;
+    let mut client = server.connected("ann").await;
+    assert!(!recover(&mut client, "long:a", 5, &epoch).await.expect("subscribed").recovered);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,54 +202,6 @@ async fn an_unsubscribe_in_the_middle_of_a_recovery_ends_it() {
         }
         assert!(publication.offset < 8_000);
     }
-}
-
-/// Two thousand clients come back together to a channel of 200,000 messages, a part of them from far.
-#[tokio::test(flavor = "multi_thread")]
-async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
-    const CLIENTS: u64 = 2_000;
-    const TOP: u64 = 200_000;
-    const MEMORY: u64 = 96 * 1024 * 1024;
-    bobolink::descriptors::claim();
-    let folder = tempfile::tempdir().expect("a folder");
-    store_many(&folder, "long:a", TOP).await;
-    let more = "prometheus.enabled = true\nhistory.recovery_cache_size = 4194304";
-    let server = Server::start(&settings(&folder, more)).await;
-    let connect = |index| {
-        let server = &server;
-        async move { (index, server.connected(&format!("user-{index}")).await) }
-    };
-    let clients: Vec<_> =
-        stream::iter(0..CLIENTS).map(connect).buffer_unordered(50).collect().await;
-    let (before, clock) = (resident(&server, "VmRSS:"), Clock::real());
-    let began = clock.now();
-    let recovering = clients.into_iter().map(async |(index, mut client)| {
-        // All from different positions: some hundreds back, or a few dozen.
-        let missed = if index % 20 == 0 { 700 + index / 10 } else { 20 + index % 40 };
-        let from = TOP - missed;
-        let made = recover(&mut client, "long:a", from, EPOCH).await.expect("subscribed");
-        assert!(made.recovered, "from {from}");
-        expect_all(&mut client, &made, from, TOP).await;
-    });
-    futures_util::future::join_all(recovering).await;
-    let took = clock.now().saturating_duration_since(began);
-    let grown = resident(&server, "VmHWM:").saturating_sub(before);
-    assert!(grown < MEMORY, "{grown} bytes");
-    let metrics = crate::support::get(server.address(), "/metrics").await.body;
-    let reads = metrics.lines().find_map(|line| line.strip_prefix("bobolink_history_block_reads "));
-    let reads: u64 = reads.expect("the metric").parse().expect("a number");
-    // The blocks from 199,100 on, each at most once in the five seconds that it is remembered.
-    let (blocks, times) = (TOP / BLOCK - (TOP - 900) / BLOCK + 1, took.as_secs() / 5 + 2);
-    assert!(reads <= blocks * times, "{reads} reads of {blocks} blocks in {took:?}");
-}
-
-/// Bytes of physical memory that the process holds (`VmRSS:`), or ever held (`VmHWM:`).
-fn resident(server: &Server, which: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
-    let status = status.expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("the line");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-    kib * 1_024
 }
 
 #[tokio::test(flavor = "multi_thread")]

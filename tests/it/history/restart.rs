@@ -1,6 +1,7 @@
 //! Archived channels of a gateway outlive it: gracefully stopped, killed, and with a full disk.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageStore, Order, Pa
 use bobolink::client::Client;
 use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
+use hyper::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,7 +18,8 @@ use tempfile::TempDir;
 use crate::support::{SOON, Server, eventually};
 
 use super::disk::Disk;
-use super::{call, post, publish, settings};
+use super::retention::BRIEF;
+use super::{call, exchange, post, publish, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_recovers_over_a_restart_of_the_gateway_as_if_there_was_none() {
@@ -67,10 +70,12 @@ async fn a_channel_without_messages_has_the_same_epoch_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_doubled_when_the_gateway_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
+    let settings = settings(&folder, "history.expire_interval = \"20ms\"") + BRIEF;
     let mut acknowledged: BTreeMap<(usize, String, u64), u64> = BTreeMap::new();
     let mut next = 0;
     for round in 0..6_u64 {
-        let mut server = Server::start(&settings(&folder, "")).await;
+        let mut server = Server::start(&settings).await;
+        tokio::spawn(expire_and_delete(server.address()));
         let answered = Arc::new(AtomicU64::new(0));
         let writers: Vec<_> = (0..4)
             .map(|writer| {
@@ -169,6 +174,22 @@ async fn keys_and_versions_hold_among_publications_of_one_commit() {
     assert_eq!(answer["replies"][0]["publish"]["offset"], json!(1));
 }
 
+/// Has the store delete and expire all the while, until nobody answers any more.
+async fn expire_and_delete(address: SocketAddr) {
+    loop {
+        for channel in ["brief:a", "long:deleted"] {
+            let request = json!({ "channel": channel, "data": {} });
+            if call(address, "publish", &request).await.is_none() {
+                return;
+            }
+        }
+        let path = "/history/v1/channels/long:deleted";
+        if exchange(address, Method::DELETE, path, String::new()).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Publishes until it is refused; how many were taken, and the refusal.
 async fn fill(server: &Server, channel: &str) -> (u64, Value) {
     let big = "x".repeat(20_000);
@@ -188,6 +209,10 @@ async fn read_all(folder: &TempDir) -> BTreeMap<(usize, String, u64), u64> {
     let store = EmbeddedStore::open(&EmbeddedSettings { path, cache: 1 << 20 }, "x".into());
     let store = store.expect("opens");
     let mut stored = BTreeMap::new();
+    for channel in ["brief:a", "long:deleted"] {
+        let verdict = store.verify(channel).await.expect("a verdict");
+        assert_eq!((verdict.holes, verdict.faults), (vec![], vec![]), "{channel}");
+    }
     for writer in 0..4 {
         let channel = format!("long:{writer}");
         let verdict = store.verify(&channel).await.expect("a verdict");

@@ -9,7 +9,7 @@ use super::{KEY, call, publish, publish_many, settings};
 use crate::support::{SOON, Server, eventually, http};
 
 /// A namespace whose messages are kept for a second.
-const BRIEF: &str = "
+pub(super) const BRIEF: &str = "
 [[channel.namespaces]]
 name = \"brief\"
 history_archive = true
