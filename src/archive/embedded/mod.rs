@@ -13,6 +13,7 @@ mod delete;
 mod expire;
 mod read;
 mod schema;
+mod seek;
 mod verify;
 mod writer;
 

@@ -7,6 +7,7 @@ use prost::Message as _;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::seek;
 use crate::archive::{
     Anchor, Chain, End, Epoch, MAX_READ, Message, MessageId, Order, Page, PageQuery, Span, Summary,
     Tail,
@@ -229,7 +230,11 @@ pub fn bound(
 ) -> rusqlite::Result<Key> {
     let (epoch, offset) = match anchor {
         Anchor::Id(id) => {
-            return first_from(connection, number, signed(id.number()) + i64::from(behind));
+            return first_from(
+                connection,
+                number,
+                signed(id.number()).saturating_add(i64::from(behind)),
+            );
         }
         Anchor::Time(millis) => {
             let millis = millis.saturating_add(i64::from(behind));
@@ -251,36 +256,13 @@ fn newest_place(connection: &Connection, number: i64) -> rusqlite::Result<Option
     connection.prepare_cached(text)?.query_row(params![number], |row| row.get(0))
 }
 
-/// The key of the first message whose id is not below `id`. Ids rise along the key, so an epoch is
-/// cut in halves, which takes some 25 looks in ten million messages and saves an index.
+/// The key of the first message whose id is not below `id`.
 fn first_from(connection: &Connection, number: i64, id: i64) -> rusqlite::Result<Key> {
     let Some(newest) = newest_place(connection, number)? else { return Ok(END) };
     for place in 0..=newest {
-        let text = "SELECT offset, id FROM messages WHERE channel = ?1 AND place = ?2
-                    ORDER BY offset DESC LIMIT 1";
-        let mut statement = connection.prepare_cached(text)?;
-        let last = statement
-            .query_row(params![number, place], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-            })
-            .optional()?;
-        let Some((last, highest)) = last.filter(|(_, highest)| *highest >= id) else { continue };
-        debug_assert!(highest >= id);
-        let text = "SELECT offset, id FROM messages WHERE channel = ?1 AND place = ?2
-                    AND offset >= ?3 ORDER BY offset LIMIT 1";
-        let mut statement = connection.prepare_cached(text)?;
-        let (mut low, mut high) = (0_i64, last);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let (offset, found): (i64, i64) = statement
-                .query_row(params![number, place, middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            if found >= id {
-                high = middle;
-            } else {
-                low = offset + 1;
-            }
+        if let Some(offset) = seek::first_from(connection, (number, place), id)? {
+            return Ok((place, offset));
         }
-        return Ok((place, low));
     }
     Ok(END)
 }

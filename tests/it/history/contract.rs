@@ -140,6 +140,9 @@ async fn pages_go_both_ways_and_between_any_anchors(store: &dyn MessageStore) {
     assert_eq!(page.prev, None);
     let beyond = PageQuery { after: Some(time(500)), ..newest(5) };
     assert!(offsets(store, "pages", &beyond).await.is_empty());
+    let last = MessageId::of(i64::MAX as u64).expect("the highest");
+    let behind_all = PageQuery { after: Some(Anchor::Id(last)), ..newest(5) };
+    assert!(offsets(store, "pages", &behind_all).await.is_empty());
     let unknown = Anchor::Offset { epoch: Some("e9".into()), offset: 3 };
     for query in [
         PageQuery { after: Some(unknown.clone()), ..newest(5) },
