@@ -141,6 +141,10 @@ async fn a_promoted_or_restarted_master_begins_a_new_epoch_and_keeps_counting() 
     let (_, epoch) = archiver.top("a", &options).await;
     assert_eq!(redis.ask(&["SAVE"]), "OK");
     archiver.publish("a", &options).await;
+    // Begun behind what is saved, and in the archive but for its last.
+    let lost = archiver.publish("lost", &options).await;
+    archiver.ingest("lost").await;
+    archiver.publish("lost", &options).await;
     redis.revive();
     assert_eq!(redis.ask(&["HGET", META, "s"]), "5", "something was lost");
     let mut now = String::new();
@@ -156,6 +160,9 @@ async fn a_promoted_or_restarted_master_begins_a_new_epoch_and_keeps_counting() 
     .await;
     let next = archiver.publish("a", &options).await;
     assert_eq!((next.offset, &*next.epoch), (6, &*now));
+    let again = archiver.publish("lost", &options).await;
+    assert_eq!(again.offset, 2);
+    assert_ne!(again.epoch, lost.epoch, "offset 2 was given before under that one");
     // And that one expires in peace.
     archiver.ingest("a").await;
     expire(redis);
