@@ -183,6 +183,9 @@ fn append(transaction: &Transaction<'_>, batch: Vec<Record>) -> rusqlite::Result
             Entry::Occupied(_) => appended.duplicates += 1,
         }
     }
+    // Ids rise with epochs, whose names say nothing of their order.
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(_, records)| records.values().map(|record| record.message.id).min());
     for ((channel, epoch), records) in groups {
         let number = channel_number(transaction, &channel)?;
         let (place, expired) = epoch_place(transaction, number, &epoch)?;

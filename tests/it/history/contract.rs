@@ -61,6 +61,7 @@ pub async fn every_scenario(store: &dyn MessageStore) {
     holes_are_known_until_they_are_filled(store).await;
     pages_go_both_ways_and_between_any_anchors(store).await;
     epochs_follow_each_other(store).await;
+    epochs_of_one_batch_follow_their_ids(store).await;
     deleted_messages_count_for_density_and_are_never_read(store).await;
     a_channel_can_be_emptied_and_goes_on(store).await;
     the_oldest_messages_expire_and_leave_their_places_unknown(store).await;
@@ -169,6 +170,16 @@ async fn epochs_follow_each_other(store: &dyn MessageStore) {
     assert_eq!(offsets(store, "epochs", &behind).await, [3, 3], "across the border");
     let by_time = PageQuery { after: Some(Anchor::Time(2_000_003)), ..newest(9) };
     assert_eq!(offsets(store, "epochs", &by_time).await, [4]);
+}
+
+async fn epochs_of_one_batch_follow_their_ids(store: &dyn MessageStore) {
+    // The later one is the first by its name.
+    append(store, [records("batch", "e10", [3]), records("batch", "e9", [1, 2])].concat()).await;
+    let chain = store.chain("batch").await.expect("a chain").0;
+    let names: Vec<_> = chain.iter().map(|epoch| epoch.name.as_str()).collect();
+    assert_eq!(names, ["e9", "e10"]);
+    let tail = store.tail("batch").await.expect("an answer").expect("a tail");
+    assert_eq!((tail.epoch.as_str(), tail.offset), ("e10", 3));
 }
 
 async fn deleted_messages_count_for_density_and_are_never_read(store: &dyn MessageStore) {
