@@ -60,7 +60,7 @@ pub enum ServerError {
     #[error(transparent)]
     Dev(#[from] DevError),
     #[error(transparent)]
-    History(#[from] crate::archive::OpenError),
+    History(#[from] store::OpenError),
     #[error(transparent)]
     Redis(#[from] crate::redis::OptionsError),
     #[error("engine.redis: {0}")]
@@ -94,7 +94,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     let health = Arc::new(Health::new(clock.clone(), Limits::of(&config.health)));
     stop::drain_when_asked(&health, &lifecycle);
     let store = match config.archives() {
-        true => Some(store::open(&config.history)?),
+        true => Some(store::open(&config.history).await?),
         false => None,
     };
     let (node, engine, outlet) = node_of(&config, clock, &lifecycle, &health, store.clone())?;

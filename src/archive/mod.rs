@@ -12,6 +12,7 @@ mod blocks;
 mod embedded;
 mod epochs;
 mod message;
+mod mongo;
 mod page;
 pub mod retention;
 
@@ -24,6 +25,7 @@ pub use self::blocks::{BLOCK, Block, Blocks};
 pub use self::embedded::{EmbeddedStore, OpenError, Settings as EmbeddedSettings};
 pub use self::epochs::{Chain, End, Epoch, Span};
 pub use self::message::{Message, MessageId, NotAnId, Record};
+pub use self::mongo::{MongoStore, OpenError as MongoOpenError, Settings as MongoSettings};
 pub use self::page::{Anchor, Order, Page, PageQuery, Summary};
 
 /// Most messages that one call reads; larger limits are cut to it.

@@ -28,8 +28,8 @@ fn serve(file: Option<String>) -> Result<(), CliError> {
 /// Fails if anything is missing or contradicts itself.
 fn verify(args: VerifyArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
     let config = configured(args.config, flags::Flags::default())?;
-    let store = server::store::open(&config.history)?;
     runtime()?.block_on(async {
+        let store = server::store::open(&config.history).await?;
         let mut sound = true;
         if args.channels.is_empty() {
             let mut after: Option<String> = None;

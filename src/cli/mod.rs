@@ -210,7 +210,7 @@ pub enum CliError {
     #[error(transparent)]
     Bench(#[from] bench::BenchCommandError),
     #[error(transparent)]
-    HistoryFile(#[from] crate::archive::OpenError),
+    HistoryStore(#[from] crate::server::store::OpenError),
     #[error("cannot read the history: {0}")]
     History(#[from] crate::archive::StoreError),
 }

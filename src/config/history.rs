@@ -6,7 +6,7 @@ use super::Config;
 use super::channel::ChannelOptions;
 use super::report::Report;
 use super::setting::{choice, join, section};
-use super::units::ByteSize;
+use super::units::{ByteSize, Secret};
 use super::values::item_path;
 
 section! {
@@ -16,6 +16,8 @@ section! {
         pub store: HistoryStore,
         /// The file of the embedded store.
         pub path: String = "bobolink-history.db".into(),
+        /// The database of the store in MongoDB.
+        pub mongo: Mongo,
         /// Memory for pages of the file, for each of its connections.
         pub file_cache_size: ByteSize = 8 * 1024 * 1024,
         /// Publications that may wait to be stored; in Redis, those of one queue.
@@ -63,6 +65,20 @@ section! {
     }
 }
 
+section! {
+    /// Where the database is, and how long it may take.
+    pub struct Mongo {
+        /// Connection string of a replica set or of a sharded cluster.
+        pub uri: Secret,
+        /// The database that holds the history and nothing else.
+        pub database: String = "bobolink".into(),
+        /// The longest that a read may take, with all its attempts.
+        pub read_timeout: Duration = Duration::from_secs(3),
+        /// The longest that a write may take, with all its attempts.
+        pub write_timeout: Duration = Duration::from_secs(15),
+    }
+}
+
 /// Most messages of one batch: the store writes no more at once.
 const MAX_BATCH: u32 = 8_000;
 
@@ -72,6 +88,8 @@ choice! {
         /// One local file, of one process.
         #[default]
         Embedded = "embedded",
+        /// A database that any number of processes share.
+        Mongo = "mongo",
     }
 }
 
@@ -100,8 +118,12 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     if history.ack_timeout.is_zero() {
         report.fault(&["history.ack_timeout"], "0 is not allowed, expected a limit");
     }
-    if history.path.is_empty() {
-        report.fault(&["history.path"], "must be the path of a file");
+    match history.store {
+        HistoryStore::Embedded if history.path.is_empty() => {
+            report.fault(&["history.path"], "must be the path of a file");
+        }
+        HistoryStore::Embedded => {}
+        HistoryStore::Mongo => check_mongo(&history.mongo, report),
     }
     let channel = &config.channel;
     check_options(&channel.without_namespace, "channel.without_namespace", report);
@@ -126,6 +148,31 @@ fn check_ingest(ingest: &Ingest, report: &mut Report<'_>) {
         if time < Duration::from_millis(1) {
             report.fault(&[key], "must be 1ms or more");
         }
+    }
+}
+
+/// Does not repeat the URI, which may hold a password.
+fn check_mongo(mongo: &Mongo, report: &mut Report<'_>) {
+    const URI: &str = "history.mongo.uri";
+    let uri = mongo.uri.expose();
+    if uri.starts_with("mongodb+srv://") {
+        report.fault(&[URI], "mongodb+srv:// is not known: name the servers after mongodb://");
+    } else if uri.strip_prefix("mongodb://").is_none_or(str::is_empty) {
+        let message = "must be a connection string when history.store = \"mongo\": \
+                       mongodb://host:port,host:port/?replicaSet=name";
+        report.fault(&[URI, "history.store"], message);
+    }
+    let is_odd = |letter: char| "/\\. \"$*<>:|?".contains(letter) || letter.is_control();
+    if mongo.database.is_empty() || mongo.database.len() > 63 || mongo.database.contains(is_odd) {
+        let message = "must be the name of a database: 1 to 63 bytes, without spaces and / \\ . \" $ * < > : | ?";
+        report.fault(&["history.mongo.database"], message);
+    }
+    let times = [
+        ("history.mongo.read_timeout", mongo.read_timeout),
+        ("history.mongo.write_timeout", mongo.write_timeout),
+    ];
+    for (key, _) in times.iter().filter(|(_, time)| time.is_zero()) {
+        report.fault(&[key], "0 is not allowed, expected a limit");
     }
 }
 

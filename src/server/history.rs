@@ -59,7 +59,7 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     let listener = Listener::bind("history", &config.history.address, config.history.port).await?;
     let lifecycle = Lifecycle::new();
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
-    let store = super::store::open(&config.history)?;
+    let store = super::store::open(&config.history).await?;
     let rules = Arc::new(super::rules_of(config)?);
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let clock = Clock::real();

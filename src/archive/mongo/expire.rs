@@ -1,0 +1,120 @@
+//! Retention: the oldest messages go for good, and with them whole buckets.
+//!
+//! The epoch says first up to where all has expired, and only then something is removed. Who reads in
+//! between, or after a crash, passes over what is left; the next call removes it.
+
+use std::time::Duration;
+
+use mongodb::bson::doc;
+use mongodb::options::{DeleteManyModel, UpdateOneModel, WriteModel};
+
+use super::delete::clearing;
+use super::layout::{Chapter, Header, Shelf, bucket_of, first_offset, mask, positions, signed};
+use super::looks::Looks;
+use super::places::Places;
+use super::read::within;
+use super::seek::{self, START};
+use super::walk::Walk;
+use crate::archive::{MAX_READ, MessageId, StoreError};
+
+/// Drops the oldest messages whose ids are below `before`; returns how many.
+pub async fn expire(
+    (looks, places, limit): (&Looks, &Places, Duration),
+    channel: &str,
+    chapters: &[Chapter],
+    before: MessageId,
+    most: usize,
+) -> Result<u64, StoreError> {
+    let end = seek::first_from(looks, channel, chapters, signed(before.number())).await?;
+    let tops = seek::tops(looks, channel, chapters).await?;
+    let tops: Vec<_> =
+        tops.into_iter().map(|top| top.and_then(|top| Some((top, top.top()?)))).collect();
+    let (mut left, mut dropped, mut reached) = (most.min(MAX_READ), 0, None);
+    for (place, (chapter, top)) in chapters.iter().zip(&tops).enumerate() {
+        // Never beyond the top: what is still to come has not expired.
+        let within = within(chapter, place, (START, end)).zip(*top);
+        let Some(((from, to), (_, last))) = within.filter(|_| left > 0) else { continue };
+        let shelf = Shelf::new(channel, place);
+        let (through, count) = reach(looks, &shelf, (from, to.min(last)), left).await?;
+        reached = through.map(|through| (place, through)).or(reached);
+        left -= count;
+        dropped += count as u64;
+    }
+    for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
+        let Some((top, last)) = top else { continue };
+        let expired = match reached {
+            // Of older epochs nothing is left, of newer ones everything.
+            Some((end, _)) if place < end => last,
+            Some((end, through)) if place == end => through,
+            _ => chapter.expired,
+        };
+        if expired > chapter.expired {
+            let write = raising(looks, channel, place, "expired", expired);
+            looks.write_all(limit, &[write]).await?;
+            places.forget(channel);
+        }
+        let shelf = Shelf::new(channel, place);
+        clear(looks, limit, (channel, chapter, &shelf), expired, &top).await?;
+    }
+    Ok(dropped)
+}
+
+/// The last of the oldest `most` messages between two offsets, and how many they are.
+async fn reach(
+    looks: &Looks,
+    shelf: &Shelf,
+    (from, to): (i64, i64),
+    most: usize,
+) -> Result<(Option<i64>, usize), StoreError> {
+    let (mut last, mut count) = (None, 0);
+    let mut walk = Walk::new(looks, shelf, (from, to));
+    while let Some(headers) = walk.next().await? {
+        for header in headers {
+            let bits = header.living() & mask(header.number, from, to);
+            for bit in positions(bits).take(most - count) {
+                last = Some(first_offset(header.number) + i64::from(bit));
+                count += 1;
+            }
+            if count == most {
+                return Ok((last, count));
+            }
+        }
+    }
+    Ok((last, count))
+}
+
+/// Removes what has expired: buckets, the messages in the one that is half expired, large bodies. The
+/// top bucket stays for the sake of its highest id.
+async fn clear(
+    looks: &Looks,
+    limit: Duration,
+    (channel, chapter, shelf): (&str, &Chapter, &Shelf),
+    expired: i64,
+    top: &Header,
+) -> Result<(), StoreError> {
+    let keep = bucket_of(expired.saturating_add(1)).min(top.number);
+    if expired == 0 || (expired == chapter.expired && keep <= chapter.low) {
+        return Ok(());
+    }
+    let buckets = DeleteManyModel::builder()
+        .namespace(looks.bucket_namespace())
+        .filter(shelf.between(0, keep - 1));
+    let bodies = DeleteManyModel::builder()
+        .namespace(looks.large.namespace())
+        .filter(shelf.large_between(0, expired));
+    let mut writes: Vec<WriteModel> = vec![buckets.build().into(), bodies.build().into()];
+    for header in looks.headers(shelf, keep, keep).await? {
+        let bits = header.living() & mask(header.number, 0, expired);
+        if bits != 0 {
+            writes.push(clearing(looks, shelf, &header, bits, false));
+        }
+    }
+    looks.write_all(limit, &writes).await?;
+    looks.write_all(limit, &[raising(looks, channel, shelf.place as usize, "low", keep)]).await
+}
+
+fn raising(looks: &Looks, channel: &str, place: usize, field: &str, to: i64) -> WriteModel {
+    let model = UpdateOneModel::builder().namespace(looks.channels.namespace());
+    let update = doc! { "$max": { format!("epochs.{place}.{field}"): to } };
+    model.filter(doc! { "_id": channel }).update(update).build().into()
+}

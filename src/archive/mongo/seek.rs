@@ -1,0 +1,158 @@
+//! Finding a place in a channel: by its top, by an id, by an anchor.
+//!
+//! Ids rise along the key, and a bucket knows its highest. So an id is found by looking at 32 buckets
+//! at a time: four looks in ten million messages, and no second index to write.
+
+use super::layout::{Chapter, Header, Shelf, first_offset, signed};
+use super::looks::{HEADERS, Looks};
+use crate::archive::{Anchor, MessageId, Order, StoreError};
+
+/// Where a message stands in its channel: the place of its epoch, its offset.
+pub type Key = (usize, i64);
+
+/// Before and behind every message.
+pub const START: Key = (0, 0);
+pub const END: Key = (usize::MAX, i64::MAX);
+
+/// Buckets of one look.
+const FAN: i64 = 32;
+
+/// The top bucket of each epoch; none for one without messages.
+pub async fn tops(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+) -> Result<Vec<Option<Header>>, StoreError> {
+    let mut tops = vec![None; chapters.len()];
+    for (part, chapters_of_part) in chapters.chunks(HEADERS as usize).enumerate() {
+        let first = part * HEADERS as usize;
+        let keys = chapters_of_part.iter().enumerate();
+        let keys = keys.map(|(at, chapter)| Shelf::new(channel, first + at).id(chapter.high));
+        for header in looks.headers_of(keys.collect()).await? {
+            if let Some(top) = usize::try_from(header.place).ok().and_then(|at| tops.get_mut(at)) {
+                *top = Some(header);
+            }
+        }
+    }
+    for (place, (top, chapter)) in tops.iter_mut().zip(chapters).enumerate() {
+        if top.is_none() {
+            *top = below(looks, channel, place, chapter).await?;
+        }
+    }
+    Ok(tops)
+}
+
+/// The top bucket of the newest epoch, and the highest id that the channel ever had.
+pub async fn end(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+) -> Result<(Option<Header>, i64), StoreError> {
+    let mut newest = None;
+    for (place, chapter) in chapters.iter().enumerate().rev() {
+        let keys = vec![Shelf::new(channel, place).id(chapter.high)];
+        let top = match looks.headers_of(keys).await?.pop() {
+            Some(top) => Some(top),
+            None => below(looks, channel, place, chapter).await?,
+        };
+        if place + 1 == chapters.len() {
+            newest = top;
+        }
+        if let Some(top) = top {
+            return Ok((newest, top.last_id));
+        }
+    }
+    Ok((newest, 0))
+}
+
+/// The first key behind an anchor (`behind`), or the first that is not before it.
+pub async fn bound(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    anchor: &Anchor,
+    behind: bool,
+) -> Result<Key, StoreError> {
+    let (epoch, offset) = match anchor {
+        Anchor::Id(id) => {
+            let id = signed(id.number()).saturating_add(i64::from(behind));
+            return first_from(looks, channel, chapters, id).await;
+        }
+        Anchor::Time(millis) => {
+            let first = MessageId::first_at(millis.saturating_add(i64::from(behind)));
+            return first_from(looks, channel, chapters, signed(first.number())).await;
+        }
+        Anchor::Offset { epoch, offset } => (epoch, signed(*offset)),
+    };
+    let place = match epoch {
+        Some(name) => chapters.iter().position(|chapter| chapter.name == *name),
+        None => chapters.len().checked_sub(1),
+    };
+    // What is behind an epoch that there is not is nothing, and so is what is before it.
+    let Some(place) = place else { return Ok(if behind { END } else { START }) };
+    Ok((place, offset.saturating_add(i64::from(behind))))
+}
+
+/// The key of the first message that can be read and whose id is not below `id`, or one right before
+/// it.
+pub async fn first_from(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    id: i64,
+) -> Result<Key, StoreError> {
+    let tops = tops(looks, channel, chapters).await?;
+    for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
+        let Some(top) = top.filter(|top| top.last_id >= id) else { continue };
+        let shelf = Shelf::new(channel, place);
+        let number = narrow(looks, &shelf, chapter.low, top.number, id).await?;
+        let bucket = looks.buckets(&shelf, number, number).await?.pop().unwrap_or_default();
+        let found = bucket.living().find(|(_, slot)| slot.id >= id);
+        let offset = found.map_or_else(|| first_offset(number + 1), |(offset, _)| offset);
+        return Ok((place, offset));
+    }
+    Ok(END)
+}
+
+/// The first bucket from `low` to `high` whose highest id is not below `id`; that of `high` is not.
+async fn narrow(
+    looks: &Looks,
+    shelf: &Shelf,
+    mut low: i64,
+    mut high: i64,
+    id: i64,
+) -> Result<i64, StoreError> {
+    while low < high {
+        let step = (high - low) / FAN + 1;
+        let probes = (0..FAN).map(|nth| low + nth * step).take_while(|probe| *probe < high);
+        let mut found = looks.headers_of(probes.map(|probe| shelf.id(probe)).collect()).await?;
+        if found.is_empty() {
+            // Few buckets in a wide range: there is at least the highest.
+            found = looks.present(shelf, (low, high), Order::OldestFirst, FAN).await?;
+        }
+        let before = (low, high);
+        for header in found {
+            if header.last_id >= id {
+                high = header.number;
+                break;
+            }
+            low = header.number + 1;
+        }
+        if (low, high) == before {
+            break;
+        }
+    }
+    Ok(high)
+}
+
+/// The top bucket of an epoch whose highest was announced and not written.
+async fn below(
+    looks: &Looks,
+    channel: &str,
+    place: usize,
+    chapter: &Chapter,
+) -> Result<Option<Header>, StoreError> {
+    let shelf = Shelf::new(channel, place);
+    let bounds = (chapter.low, chapter.high);
+    Ok(looks.present(&shelf, bounds, Order::NewestFirst, 1).await?.pop())
+}
