@@ -46,7 +46,7 @@ test: lint test-rust test-sdk test-pages test-node test-browser test-python ## C
 
 .PHONY: test-rust
 test-rust: ## Run the Rust tests
-	scripts/setup redis haproxy compose
+	scripts/setup redis mongo haproxy compose
 	cargo test --locked --no-fail-fast
 
 .PHONY: test-sdk

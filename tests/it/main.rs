@@ -17,6 +17,7 @@ mod metrics;
 mod results;
 mod server_api;
 mod redis;
+mod replica_set;
 mod shutdown;
 mod slow;
 mod source;

@@ -1,6 +1,7 @@
 //! What the tests of the running gateway share: the process, tokens for it, HTTP, and waiting.
 
 mod http;
+pub mod replica_set;
 mod server;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use bobolink::auth::issue;
 use bobolink::time::Clock;
 
 pub use self::http::{Answer, get, http, http_bytes};
+pub use self::replica_set::ReplicaSet;
 pub use self::server::{OPEN, SECRET, Server};
 
 /// Longer than anything takes that works, on a busy machine too; no test waits for it to pass.
