@@ -349,6 +349,10 @@ mod tests {
     fn every_rule_finds_its_breach() {
         let chat = |options: &str| format!("[[channel.namespaces]]\nname = \"chat\"\n{options}");
         let in_chat = |key: &str| format!("channel.namespaces[0](chat).{key}");
+        let mongo = |line: &str| {
+            let uri = if line.starts_with("uri") { "" } else { "uri = \"mongodb://a:1/\"\n" };
+            format!("history.store = \"mongo\"\n[history.mongo]\n{uri}{line}")
+        };
         let cases = [
             (chat("history_size = 1"), in_chat("history_ttl")),
             (chat("history_ttl = \"1s\""), in_chat("history_size")),
@@ -356,6 +360,10 @@ mod tests {
             (chat("history_meta_ttl = \"1500ms\""), in_chat("history_meta_ttl")),
             (chat("write_delay = \"2s\""), in_chat("write_delay")),
             ("client.write_delay = \"1001ms\"".into(), "client.write_delay".into()),
+            ("history.store = \"mongo\"".into(), "history.mongo.uri".into()),
+            (mongo("uri = \"mongodb+srv://a/\""), "history.mongo.uri".into()),
+            (mongo("database = \"a.b\""), "history.mongo.database".into()),
+            (mongo("write_timeout = \"0s\""), "history.mongo.write_timeout".into()),
             ("websocket.compression_level = 10".into(), "websocket.compression_level".into()),
             (
                 chat("history_size = 1\nhistory_ttl = \"2s\"\nhistory_meta_ttl = \"1s\""),

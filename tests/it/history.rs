@@ -6,6 +6,7 @@ mod contract;
 mod disk;
 mod embedded;
 mod late;
+mod mongo;
 mod rest;
 mod restart;
 mod retention;

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use mongodb::Namespace;
 use mongodb::bson::{Document, doc};
-use mongodb::options::{DeleteManyModel, UpdateOneModel, WriteModel};
+use mongodb::options::{DeleteOneModel, UpdateOneModel, WriteModel};
 
 use super::layout::{Chapter, Header, Shelf, first_offset, mask, positions};
 use super::looks::Looks;
@@ -29,8 +30,15 @@ pub async fn delete(
         let Some((from, to)) = within(chapter, place, bounds) else { continue };
         let shelf = Shelf::new(channel, place);
         let mut walk = Walk::new(looks, &shelf, (from, to));
+        // What is counted from here on holds only until it is over.
+        let counter = doc! { format!("epochs.{place}.deletions"): 1_i64 };
+        let model = UpdateOneModel::builder().namespace(looks.channels.namespace());
+        let model = model.filter(doc! { "_id": channel }).update(doc! { "$inc": counter });
+        let changing = [model.build().into()];
+        looks.write_all(limit, &changing).await?;
         while let Some(headers) = walk.next().await? {
-            let (mut updates, mut bodies) = (Vec::new(), Vec::new());
+            let mut updates = Vec::new();
+            let bodies = large_ids(looks, &shelf, &headers, (from, to)).await?;
             for header in headers {
                 let bits = header.living() & mask(header.number, from, to);
                 let at = |bit: u32| first_offset(header.number) + i64::from(bit);
@@ -39,11 +47,11 @@ pub async fn delete(
                 count += u64::from(bits.count_ones());
                 ends = Some((ends.map_or((place, low), |(first, _)| first), (place, high)));
                 updates.push(clearing(looks, &shelf, &header, bits, true));
-                bodies.extend(without_bodies(looks, &shelf, &header, bits));
             }
             looks.write_all(limit, &updates).await?;
-            looks.write_all(limit, &bodies).await?;
+            looks.write_all(limit, &removals(&looks.large.namespace(), &bodies)).await?;
         }
+        looks.write_all(limit, &changing).await?;
     }
     let Some((low, high)) = ends else { return Ok(Deleted::default()) };
     let same = low.0 == high.0;
@@ -68,19 +76,35 @@ pub fn clearing(
     model.filter(doc! { "_id": shelf.id(header.number) }).update(update).build().into()
 }
 
-/// Deletes the large bodies of a bucket's messages.
-fn without_bodies<'a>(
-    looks: &'a Looks,
-    shelf: &'a Shelf,
-    header: &Header,
-    bits: u64,
-) -> impl Iterator<Item = WriteModel> + 'a {
-    let first = first_offset(header.number);
-    positions(bits & header.large).map(move |bit| {
-        let offset = first + i64::from(bit);
-        let model = DeleteManyModel::builder().namespace(looks.large.namespace());
-        model.filter(shelf.large_between(offset, offset)).build().into()
-    })
+/// The keys of the large bodies of messages between two offsets, both included.
+pub async fn large_ids(
+    looks: &Looks,
+    shelf: &Shelf,
+    headers: &[Header],
+    (from, to): (i64, i64),
+) -> Result<Vec<Document>, StoreError> {
+    let mut keys = Vec::new();
+    for Header { number, large, .. } in headers.iter().copied() {
+        if large & mask(number, from, to) == 0 {
+            continue;
+        }
+        for bucket in looks.buckets(shelf, number, number).await? {
+            let wanted = bucket
+                .living()
+                .filter(|(offset, slot)| (from..=to).contains(offset) && bucket.is_large(slot));
+            keys.extend(wanted.map(|(offset, slot)| shelf.large_id(offset, slot.id)));
+        }
+    }
+    Ok(keys)
+}
+
+/// Removes the documents with these keys.
+pub fn removals(namespace: &Namespace, keys: &[Document]) -> Vec<WriteModel> {
+    let removal = |key: &Document| {
+        let model = DeleteOneModel::builder().namespace(namespace.clone());
+        model.filter(doc! { "_id": key.clone() }).build().into()
+    };
+    keys.iter().map(removal).collect()
 }
 
 /// Where a deletion begins and ends; none if the channel has nothing of it.

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use mongodb::bson::doc;
-use mongodb::options::{DeleteManyModel, UpdateOneModel, WriteModel};
+use mongodb::options::{UpdateOneModel, WriteModel};
 
-use super::delete::clearing;
-use super::layout::{Chapter, Header, Shelf, bucket_of, first_offset, mask, positions, signed};
+use super::delete::{clearing, large_ids, removals};
+use super::layout::{
+    Chapter, Header, Shelf, bucket_of, first_offset, last_offset, mask, positions, signed,
+};
 use super::looks::Looks;
 use super::places::Places;
 use super::read::within;
@@ -96,20 +98,22 @@ async fn clear(
     if expired == 0 || (expired == chapter.expired && keep <= chapter.low) {
         return Ok(());
     }
-    let buckets = DeleteManyModel::builder()
-        .namespace(looks.bucket_namespace())
-        .filter(shelf.between(0, keep - 1));
-    let bodies = DeleteManyModel::builder()
-        .namespace(looks.large.namespace())
-        .filter(shelf.large_between(0, expired));
-    let mut writes: Vec<WriteModel> = vec![buckets.build().into(), bodies.build().into()];
-    for header in looks.headers(shelf, keep, keep).await? {
-        let bits = header.living() & mask(header.number, 0, expired);
-        if bits != 0 {
-            writes.push(clearing(looks, shelf, &header, bits, false));
+    let mut walk = Walk::new(looks, shelf, (first_offset(chapter.low), last_offset(keep)));
+    while let Some(headers) = walk.next().await? {
+        let bodies = large_ids(looks, shelf, &headers, (0, expired)).await?;
+        let (gone, left): (Vec<&Header>, Vec<&Header>) =
+            headers.iter().partition(|one| one.number < keep);
+        let keys: Vec<_> = gone.iter().map(|header| shelf.id(header.number)).collect();
+        looks.write_all(limit, &removals(&looks.large.namespace(), &bodies)).await?;
+        let mut writes = removals(&looks.bucket_namespace(), &keys);
+        for header in left {
+            let bits = header.living() & mask(header.number, 0, expired);
+            if bits != 0 {
+                writes.push(clearing(looks, shelf, header, bits, false));
+            }
         }
+        looks.write_all(limit, &writes).await?;
     }
-    looks.write_all(limit, &writes).await?;
     looks.write_all(limit, &[raising(looks, channel, shelf.place as usize, "low", keep)]).await
 }
 

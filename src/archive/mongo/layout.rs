@@ -70,6 +70,24 @@ pub struct Chapter {
     /// The highest offset that expired; 0 for none.
     #[serde(default)]
     pub expired: i64,
+    /// Raised before and after messages are deleted.
+    #[serde(default)]
+    pub deletions: i64,
+    /// What was counted last.
+    #[serde(default)]
+    pub counted: Option<Counted>,
+}
+
+/// How many messages the lower buckets of an epoch have, none of which can get another one. Holds while
+/// the epoch begins where it did, and nothing expires or is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// The highest bucket counted.
+    pub through: i64,
+    pub messages: i64,
+    pub first: i64,
+    pub expired: i64,
+    pub deletions: i64,
 }
 
 /// Where the buckets of one epoch of a channel stand.
@@ -113,6 +131,12 @@ pub struct Slot {
 }
 
 impl Chapter {
+    /// What was counted, if it still holds.
+    pub fn counted(&self) -> Option<Counted> {
+        let version = (self.first, self.expired, self.deletions);
+        self.counted.filter(|one| (one.first, one.expired, one.deletions) == version)
+    }
+
     /// Offsets that can be there: behind what expired, within the buckets.
     pub fn offsets(&self) -> (i64, i64) {
         let bottom = first_offset(self.low).max(1).max(self.expired.saturating_add(1));
@@ -132,6 +156,11 @@ impl Shelf {
         doc! { "hash": self.hash, "channel": &*self.channel, "place": self.place, "bucket": bucket }
     }
 
+    /// The keys of buckets from one to another, both included.
+    pub fn ids(&self, from: i64, to: i64) -> Vec<Document> {
+        (from..=to).map(|bucket| self.id(bucket)).collect()
+    }
+
     /// Finds the buckets from one to another, both included.
     pub fn between(&self, from: i64, to: i64) -> Document {
         doc! { "_id": { "$gte": self.id(from), "$lte": self.id(to) } }
@@ -144,12 +173,6 @@ impl Shelf {
             "hash": self.hash, "channel": &*self.channel, "place": self.place,
             "offset": offset, "message": message,
         }
-    }
-
-    /// Finds the large bodies from one offset to another, both included.
-    pub fn large_between(&self, from: i64, to: i64) -> Document {
-        let (low, high) = (self.large_id(from, 0), self.large_id(to, i64::MAX));
-        doc! { "_id": { "$gte": low, "$lte": high } }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Every look at the server: each along a key with a bound on both sides, and never at more documents
-//! than it has room for.
+//! Every look at the server. Since a bucket's key follows from the offset, a look names the keys that
+//! it wants and never meets another document. Only where many buckets may be missing, the next one is
+//! found by its order, between two keys.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -16,8 +17,9 @@ use super::layout::{
 use super::open;
 use crate::archive::{Order, StoreError};
 
-/// Buckets of one look without their messages: 64,000 offsets.
-pub const HEADERS: i64 = 1_000;
+/// Buckets of one look without their messages: 32,768 offsets, three times what a recovery brings by
+/// default.
+pub const HEADERS: i64 = 512;
 
 /// Buckets of one look with their messages, of 1 MiB at most each: enough for a page of the longest.
 pub const WHOLE: i64 = 17;
@@ -93,8 +95,7 @@ impl Looks {
         from: i64,
         to: i64,
     ) -> Result<Vec<Header>, StoreError> {
-        let filter = shelf.between(from, to.min(from.saturating_add(HEADERS - 1)));
-        self.find_headers(&filter, &doc! { "_id": 1 }, HEADERS).await
+        self.headers_of(shelf.ids(from, to.min(from.saturating_add(HEADERS - 1)))).await
     }
 
     /// Buckets with these keys, without their messages, in the order of the keys.
@@ -126,8 +127,9 @@ impl Looks {
         from: i64,
         to: i64,
     ) -> Result<Vec<Bucket>, StoreError> {
-        let filter = shelf.between(from, to.min(from.saturating_add(WHOLE - 1)));
-        repeat(self.limit, || self.find_buckets(&filter, WHOLE)).await
+        let keys = shelf.ids(from, to.min(from.saturating_add(WHOLE - 1)));
+        let filter = doc! { "_id": { "$in": &keys } };
+        repeat(self.limit, || self.find_buckets(&filter, keys.len() as i64)).await
     }
 
     /// Buckets with these keys, each with its own.

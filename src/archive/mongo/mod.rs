@@ -34,8 +34,8 @@ use self::layout::signed;
 use self::looks::Looks;
 use self::places::Places;
 use super::{
-    Appended, Chain, Deleted, Deletion, MAX_READ, Message, MessageStore, Page, PageQuery, Record,
-    Span, StoreError, Summary, Tail, Verdict,
+    Appended, Chain, Deleted, Deletion, MAX_READ, Message, MessageId, MessageStore, Page,
+    PageQuery, Record, Span, StoreError, Summary, Tail, Verdict,
 };
 
 pub use self::open::{OpenError, Settings};
@@ -45,6 +45,7 @@ pub struct MongoStore {
     first_epoch: CompactString,
     looks: Looks,
     places: Places,
+    read_timeout: Duration,
     write_timeout: Duration,
     /// Held by writers; true once it is closed.
     closed: RwLock<bool>,
@@ -64,7 +65,9 @@ impl MongoStore {
         let first_epoch = open::prepare(&database, limit, open::STEPS, &epoch).await?;
         Ok(Self {
             first_epoch,
-            looks: Looks::new(client, &database, settings.read_timeout),
+            // A little shorter than the whole, so that it says why.
+            looks: Looks::new(client, &database, settings.read_timeout.mul_f64(0.9)),
+            read_timeout: settings.read_timeout,
             places: Places::default(),
             write_timeout: limit,
             closed: RwLock::new(false),
@@ -76,8 +79,8 @@ impl MongoStore {
         &self,
         read: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let done = timeout(self.looks.limit, read).await;
-        done.unwrap_or_else(|_| Err(StoreError::Unavailable(attempt::no_answer(self.looks.limit))))
+        let done = timeout(self.read_timeout, read).await;
+        done.unwrap_or_else(|_| Err(StoreError::Unavailable(attempt::no_answer(self.read_timeout))))
     }
 
     /// A write that a close waits for.
@@ -203,6 +206,19 @@ impl MessageStore for MongoStore {
         Box::pin(self.open_for(async move {
             let chapters = self.looks.chapters(channel).await?;
             delete::delete(&self.looks, self.write_timeout, channel, &chapters, &what).await
+        }))
+    }
+
+    fn expire<'a>(
+        &'a self,
+        channel: &'a str,
+        before: MessageId,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.open_for(async move {
+            let chapters = self.looks.chapters(channel).await?;
+            let with = (&self.looks, &self.places, self.write_timeout);
+            expire::expire(with, channel, &chapters, before, limit).await
         }))
     }
 

@@ -142,6 +142,7 @@ fn registration(looks: &Looks, wish: &Wish) -> UpdateOneModel {
         "first": wish.first,
         "low": bucket_of(wish.first),
         "high": bucket_of(wish.last),
+        "deletions": 0_i64,
     };
     UpdateOneModel::builder()
         .namespace(looks.channels.namespace())
