@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use futures_util::future::BoxFuture;
-use mongodb::bson::doc;
-use mongodb::error::ErrorKind;
+use mongodb::bson::{Document, doc};
+use mongodb::error::{ErrorKind, WriteFailure};
 use mongodb::options::{
-    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, ReturnDocument, SelectionCriteria,
-    WriteConcern,
+    Acknowledgment, ClientOptions, ReadConcern, ReadPreference, SelectionCriteria, WriteConcern,
 };
 use mongodb::{Client, Database};
 use serde::Deserialize;
 
-use super::attempt::{Failure, repeat};
+use super::attempt::{DUPLICATE_KEY, Failure, repeat};
 use super::layout::{BUCKETS, CHANNELS, LARGE, STORE};
 use crate::archive::StoreError;
 use crate::config::units::Secret;
@@ -146,25 +145,35 @@ pub async fn prepare(
             );
         }
     }
-    // Somebody else may do the same at this moment; the first one names the epoch.
-    let update = doc! {
-        "$max": { "format": steps.len() as i64 },
-        "$setOnInsert": { "application": APPLICATION, "first_epoch": fresh },
-    };
+    if found.is_none() {
+        let made = doc! {
+            "_id": "history", "application": APPLICATION, "format": steps.len() as i64,
+            "first_epoch": fresh,
+        };
+        let made = repeat(limit, || insert(database, made.clone())).await;
+        made.map_err(OpenError::Unavailable)?;
+    }
     let stored = repeat(limit, || async {
-        let update = store.find_one_and_update(key.clone(), update.clone()).upsert(true);
-        match update.return_document(ReturnDocument::After).await {
-            Ok(stored) => Ok(stored),
-            // Two of us have made it at once.
-            Err(error) if is_command(&error, super::attempt::DUPLICATE_KEY) => {
-                Err(Failure::Passing(error.to_string()))
-            }
-            Err(error) => Err(error.into()),
-        }
+        store.update_one(key.clone(), doc! { "$max": { "format": steps.len() as i64 } }).await?;
+        Ok(store.find_one(key.clone()).await?)
     });
     let stored = stored.await.map_err(OpenError::Unavailable)?;
     check_format(database, stored.as_ref(), steps.len())?;
     Ok(stored.map_or_else(|| fresh.into(), |stored| stored.first_epoch.into()))
+}
+
+/// Makes the store's document, unless somebody else does so at this moment: the first one names the
+/// epoch.
+async fn insert(database: &Database, document: Document) -> Result<(), Failure> {
+    match database.collection::<Document>(STORE).insert_one(document).await {
+        Err(error) if !is_duplicate(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn is_duplicate(error: &mongodb::error::Error) -> bool {
+    matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteError(failed))
+        if failed.code == DUPLICATE_KEY)
 }
 
 /// The format that the database has.
