@@ -5,6 +5,7 @@ mod cold;
 mod contract;
 mod disk;
 mod embedded;
+mod failover;
 mod late;
 mod mongo;
 mod rest;
@@ -12,12 +13,14 @@ mod restart;
 mod retention;
 mod size;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bobolink::archive::{
-    EmbeddedSettings, EmbeddedStore, Message, MessageId, MessageStore, Record,
+    Anchor, EmbeddedSettings, EmbeddedStore, Message, MessageId, MessageStore, Order, PageQuery,
+    Record,
 };
 use bobolink::protocol::publication::Publication;
 use bobolink::time::Clock;
@@ -52,6 +55,34 @@ fn settings(folder: &TempDir, more: &str) -> String {
          force_recovery = true\n\
          allow_subscribe_for_client = true\n"
     )
+}
+
+/// Numbers by writer (whose channel is `long:<writer>`), epoch and offset.
+type Places = BTreeMap<(usize, String, u64), u64>;
+
+/// Every message of the writers, each channel proven dense.
+async fn stored(store: &dyn MessageStore, writers: usize) -> Places {
+    let mut stored = Places::new();
+    for writer in 0..writers {
+        let channel = format!("long:{writer}");
+        let verdict = store.verify(&channel).await.expect("a verdict");
+        assert_eq!((verdict.holes, verdict.faults), (vec![], vec![]), "{channel}");
+        let mut after = None;
+        loop {
+            let query = PageQuery { after, before: None, order: Order::OldestFirst, limit: 1_000 };
+            let page = store.page(&channel, &query).await.expect("a page");
+            for message in &page.messages {
+                let data: Value = serde_json::from_slice(&message.publication.data).expect("JSON");
+                let number = data["n"].as_u64().expect("a number");
+                stored.insert((writer, message.epoch.to_string(), message.offset()), number);
+            }
+            after = page.messages.last().map(|message| Anchor::Id(message.id));
+            if !page.more {
+                break;
+            }
+        }
+    }
+    stored
 }
 
 async fn publish(server: &Server, channel: &str, number: u64) {

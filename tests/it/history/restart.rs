@@ -1,12 +1,11 @@
 //! Archived channels of a gateway outlive it: gracefully stopped, killed, and with a full disk.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageStore, Order, PageQuery};
+use bobolink::archive::{EmbeddedSettings, EmbeddedStore};
 use bobolink::client::Client;
 use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
@@ -19,7 +18,7 @@ use crate::support::{SOON, Server, eventually};
 
 use super::disk::Disk;
 use super::retention::BRIEF;
-use super::{call, exchange, post, publish, settings};
+use super::{Places, call, exchange, post, publish, settings, stored};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_recovers_over_a_restart_of_the_gateway_as_if_there_was_none() {
@@ -71,7 +70,7 @@ async fn a_channel_without_messages_has_the_same_epoch_after_a_restart() {
 async fn nothing_acknowledged_is_lost_or_doubled_when_the_gateway_is_killed() {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = settings(&folder, "history.expire_interval = \"20ms\"") + BRIEF;
-    let mut acknowledged: BTreeMap<(usize, String, u64), u64> = BTreeMap::new();
+    let mut acknowledged = Places::new();
     let mut next = 0;
     for round in 0..6_u64 {
         let mut server = Server::start(&settings).await;
@@ -204,35 +203,15 @@ async fn fill(server: &Server, channel: &str) -> (u64, Value) {
 }
 
 /// Everything in the file: writer, epoch and offset, with the number that was published there.
-async fn read_all(folder: &TempDir) -> BTreeMap<(usize, String, u64), u64> {
+async fn read_all(folder: &TempDir) -> Places {
     let path = folder.path().join("history.db");
     let store = EmbeddedStore::open(&EmbeddedSettings { path, cache: 1 << 20 }, "x".into());
     let store = store.expect("opens");
-    let mut stored = BTreeMap::new();
     for channel in ["brief:a", "long:deleted"] {
         let verdict = store.verify(channel).await.expect("a verdict");
         assert_eq!((verdict.holes, verdict.faults), (vec![], vec![]), "{channel}");
     }
-    for writer in 0..4 {
-        let channel = format!("long:{writer}");
-        let verdict = store.verify(&channel).await.expect("a verdict");
-        assert_eq!((verdict.holes, verdict.faults), (vec![], vec![]), "{channel}");
-        let mut after = None;
-        loop {
-            let query = PageQuery { after, before: None, order: Order::OldestFirst, limit: 1_000 };
-            let page = store.page(&channel, &query).await.expect("a page");
-            for message in &page.messages {
-                let data: Value = serde_json::from_slice(&message.publication.data).expect("JSON");
-                let number = data["n"].as_u64().expect("a number");
-                stored.insert((writer, message.epoch.to_string(), message.offset()), number);
-            }
-            after = page.messages.last().map(|message| bobolink::archive::Anchor::Id(message.id));
-            if !page.more {
-                break;
-            }
-        }
-    }
-    stored
+    stored(&store, 4).await
 }
 
 async fn subscribe(
