@@ -87,9 +87,9 @@ debug-binary:
 
 .PHONY: cluster
 cluster: ## Start the cluster of docker-compose.yml as local processes, until Ctrl-C
-	scripts/setup build redis haproxy
-	cargo build --locked --profile $(PROFILE) --bin bobolink
-	exec $(BOBOLINK) drill cluster
+	scripts/setup build redis mongo haproxy
+	cargo build --locked --profile $(PROFILE) --bin bobolink --example replica_set
+	exec $(BOBOLINK) drill cluster --replica-set $(dir $(BOBOLINK))examples/replica_set
 
 .PHONY: drill
 drill: ## Break local clusters in every way, twice, and check what clients notice (under 15 minutes)

@@ -93,6 +93,7 @@ fn shape(args: &DrillArgs, name: Name) -> Shape {
         gateways: 2,
         program: args.gateway.clone(),
         centrifugo: args.centrifugo.clone().filter(|_| name.is_mixed()),
+        replica_set: args.replica_set.clone().filter(|_| name == Name::Cluster),
         files: args.files.clone(),
         is_kept: args.keep,
     }

@@ -57,6 +57,10 @@ pub struct DrillArgs {
     /// Centrifugo's program, for mixed and mixed-failover
     #[arg(long, value_name = "FILE")]
     pub centrifugo: Option<PathBuf>,
+    /// Program of a MongoDB replica set (the example replica_set): cluster then archives what is
+    /// published and has two history services
+    #[arg(long, value_name = "FILE")]
+    pub replica_set: Option<PathBuf>,
     /// Leaves the logs and the data of the processes behind, and says where
     #[arg(long)]
     pub keep: bool,

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bobolink::drill::secret::Hidden;
+use bobolink::drill::topology::archive::ArchivePlan;
 use bobolink::drill::topology::plan::{
     Addresses, BalancerAddresses, GatewayAddresses, Plan, Secrets,
 };
@@ -15,6 +16,12 @@ use serde_json::Value;
 
 /// Services of which a drill knows nothing: they only look.
 const WITHOUT_TWIN: &[&str] = &["prometheus", "grafana"];
+/// Services that one local process stands for, and the service that makes them one set.
+const IN_ONE_PROCESS: &[&str] = &["mongo-1", "mongo-2", "mongo-3", "mongo-init"];
+/// That process.
+const THE_PROCESS: &str = "mongo";
+/// Services that end when they are done.
+const JOBS: &[&str] = &["mongo-init"];
 /// What only local processes need: they share one machine with everybody else.
 const LOCAL_ONLY: &[&str] = &["BIND"];
 /// Local arguments behind those of the service: drills do not wait as long as a busy cluster should.
@@ -23,7 +30,9 @@ const LOCAL_ARGS: &[&str] = &["--sentinel", "down-after-milliseconds", "main", "
 #[test]
 fn each_service_has_its_twin_among_the_local_processes() {
     let services = services();
-    let watched = services.keys().map(String::as_str).filter(|name| !WITHOUT_TWIN.contains(name));
+    let watched = services.keys().map(String::as_str);
+    let watched = watched.filter(|name| !WITHOUT_TWIN.contains(name));
+    let watched = watched.filter(|name| !IN_ONE_PROCESS.contains(name));
     let twins = recipes();
     let names: BTreeSet<_> = twins.iter().map(|twin| twin.name.as_str()).collect();
     assert_eq!(watched.collect::<BTreeSet<_>>(), names);
@@ -51,7 +60,7 @@ fn twins_are_started_from_the_same_files() {
         let [file] = files.as_slice() else { panic!("{}: one mounted path: {files:?}", twin.name) };
         let used = match twin.name.split('-').next() {
             Some("redis" | "sentinel") => "sentinel",
-            Some("gateway") => "sentinel/gateway.toml",
+            Some("gateway" | "history") => "sentinel/gateway.toml",
             _ => "haproxy/haproxy.cfg",
         };
         assert_eq!(*file, used, "{}", twin.name);
@@ -65,7 +74,7 @@ fn twins_are_started_from_the_same_files() {
 #[test]
 fn mounted_paths_are_there() {
     for (name, service) in services() {
-        for volume in service["volumes"].as_array().expect("volumes") {
+        for volume in service["volumes"].as_array().into_iter().flatten() {
             let text = volume.as_str().expect("text");
             if let Some(path) = text.strip_prefix("./").and_then(|text| text.split(':').next()) {
                 assert!(root().join(path).exists(), "{name} mounts {path}");
@@ -77,9 +86,35 @@ fn mounted_paths_are_there() {
 #[test]
 fn all_services_come_back_and_tell_whether_they_are_well() {
     for (name, service) in services() {
+        if JOBS.contains(&name.as_str()) {
+            assert_eq!(service["restart"], "on-failure", "{name}");
+            continue;
+        }
         assert_eq!(service["restart"], "unless-stopped", "{name}");
         assert!(service["healthcheck"]["test"].is_array(), "{name}");
     }
+}
+
+#[test]
+fn the_replica_set_is_the_one_that_everybody_is_told_of() {
+    let services = services();
+    let uri = |name: &str| services[name]["environment"]["BOBOLINK_HISTORY_MONGO_URI"].clone();
+    let told = uri("gateway-1");
+    for name in ["gateway-2", "history-1", "history-2"] {
+        assert_eq!(uri(name), told, "{name}");
+    }
+    let told = told.as_str().expect("text");
+    let hosts = told.trim_start_matches("mongodb://").split_once("/?replicaSet=");
+    let (hosts, set) = hosts.expect("hosts and a set");
+    let script = services["mongo-init"]["command"].to_string();
+    assert!(script.contains(&format!("_id: \\\"{set}\\\"")), "{script}");
+    assert_eq!(hosts.split(',').count(), 3);
+    for host in hosts.split(',').filter_map(|host| host.strip_suffix(":27017")) {
+        let command = services[host]["command"].as_array().expect("a command");
+        let place = command.iter().position(|word| word == "--replSet").expect("--replSet");
+        assert_eq!(command[place + 1], set, "{host}");
+    }
+    assert!(IN_ONE_PROCESS.iter().all(|name| services.contains_key(*name)));
 }
 
 #[test]
@@ -157,7 +192,7 @@ fn command_of(service: &Value) -> Vec<String> {
 fn command_of_twin(twin: &Recipe) -> Vec<String> {
     let mut words = Vec::new();
     // The image of the gateway names its program itself.
-    if twin.name.split('-').next() != Some("gateway") {
+    if !matches!(twin.name.split('-').next(), Some("gateway" | "history")) {
         words.push(file_name(&twin.program.display().to_string()));
     }
     words.extend(twin.args.iter().map(|word| file_name(word)));
@@ -194,6 +229,14 @@ fn recipes() -> Vec<Recipe> {
         folder: "topology".into(),
         gateway: "bobolink".into(),
         redis_options: Vec::new(),
+        archive: Some(ArchivePlan {
+            program: "replica_set".into(),
+            members: [at(40), at(41), at(42)],
+            control: at(43),
+            services: vec![at(44), at(45)],
+        }),
     };
-    plan.recipes()
+    let mut recipes = plan.recipes();
+    recipes.retain(|recipe| recipe.name != THE_PROCESS);
+    recipes
 }

@@ -1,9 +1,10 @@
 //! The local topology: the processes of docker-compose.yml on this machine, started from the same
 //! files and stopped by their numbers.
 //!
-//! [`plan`] says which processes there are and how each is started, [`files`] what they are started
-//! from, [`process`] holds one of them.
+//! [`plan`] says which processes there are and how each is started, [`archive`] what keeps the history,
+//! [`files`] what they are started from, [`process`] holds one of them.
 
+pub mod archive;
 pub mod cluster;
 pub mod files;
 pub mod foreign;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use self::archive::{ArchivePlan, Database, HistoryNode};
 use self::files::{FileError, Folder};
 use self::plan::{Addresses, BalancerAddresses, GatewayAddresses, Plan, Secrets};
 use self::process::{Process, ProcessError, free_address};
@@ -34,6 +36,8 @@ const HEALTH: &str = "/health/ready";
 const FOREIGN_HEALTH: &str = "/health";
 /// Nodes of Centrifugo.
 const FOREIGN: usize = 2;
+/// History services, where channels are archived.
+const HISTORY: usize = 2;
 /// Letters of each secret: drills are for one machine and a few minutes.
 const SECRET_LETTERS: usize = 24;
 
@@ -55,6 +59,8 @@ pub struct Shape {
     pub program: Option<PathBuf>,
     /// Centrifugo's program, if two of its nodes are to be there.
     pub centrifugo: Option<PathBuf>,
+    /// The program with a MongoDB replica set, if channels are to be archived there.
+    pub replica_set: Option<PathBuf>,
     /// Where the files are, if not in the binary.
     pub files: Option<PathBuf>,
     /// Leaves logs and data behind.
@@ -69,6 +75,8 @@ pub struct Topology {
     pub gateways: Vec<Gateway>,
     /// Centrifugo's.
     pub foreign: Vec<Gateway>,
+    pub database: Option<Database>,
+    pub history: Vec<HistoryNode>,
     pub balancer: Option<Balancer>,
     pub secrets: Secrets,
     /// After everything that writes into it.
@@ -135,12 +143,15 @@ impl Topology {
             sentinels: Vec::new(),
             gateways: Vec::new(),
             foreign: Vec::new(),
+            database: None,
+            history: Vec::new(),
             balancer: None,
             secrets,
             folder,
         };
         topology.start_redis(&plan).await?;
         topology.start_sentinels(&plan).await?;
+        topology.database = Database::start(&plan).await?;
         for (at, addresses) in plan.addresses.gateways.iter().enumerate() {
             let process = Process::start(plan.gateway(at))?;
             topology.gateways.push(Gateway { process, addresses: *addresses, health: HEALTH });
@@ -151,6 +162,7 @@ impl Topology {
         for gateway in topology.gateways.iter_mut().chain(&mut topology.foreign) {
             gateway.ready().await?;
         }
+        topology.start_history(&plan).await?;
         topology.start_balancer(&plan).await?;
         Ok(topology)
     }
@@ -209,6 +221,17 @@ impl Topology {
         Ok(())
     }
 
+    async fn start_history(&mut self, plan: &Plan) -> Result<(), TopologyError> {
+        let addresses = plan.archive.iter().flat_map(|archive| &archive.services);
+        for (recipe, address) in plan.history().into_iter().zip(addresses) {
+            self.history.push(HistoryNode::start(recipe, *address)?);
+        }
+        for node in &mut self.history {
+            node.ready().await?;
+        }
+        Ok(())
+    }
+
     async fn start_balancer(&mut self, plan: &Plan) -> Result<(), TopologyError> {
         let (Some(recipe), Some(addresses)) = (plan.balancer(), plan.addresses.balancer) else {
             return Ok(());
@@ -254,10 +277,14 @@ impl Topology {
         let balancer = self.balancer.as_mut().map(|balancer| &mut balancer.process);
         let gateways =
             self.gateways.iter_mut().chain(&mut self.foreign).map(|gateway| &mut gateway.process);
+        let history = self.history.iter_mut().map(|node| &mut node.process);
+        let database = self.database.as_mut().map(|database| &mut database.process);
         let redis = self.sentinels.iter_mut().chain(&mut self.redis);
         let all: Vec<_> = balancer
             .into_iter()
             .chain(gateways)
+            .chain(history)
+            .chain(database)
             .chain(redis.map(|node| &mut node.process))
             .collect();
         for process in all {
@@ -273,6 +300,14 @@ impl Topology {
         let mut places = Vec::new();
         for node in self.redis.iter().chain(&self.sentinels) {
             places.push((node.process.name().to_owned(), node.redis.address.to_string()));
+        }
+        if let Some(Database { process, members, control }) = &self.database {
+            let [first, second, third] = members;
+            let text = format!("{first}, {second}, {third}, script {control}");
+            places.push((process.name().to_owned(), text));
+        }
+        for node in &self.history {
+            places.push((node.process.name().to_owned(), node.address.to_string()));
         }
         for gateway in &self.gateways {
             let GatewayAddresses { clients, internal, .. } = gateway.addresses;
@@ -390,6 +425,15 @@ fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
         }
         false => None,
     };
+    let archive = match &shape.replica_set {
+        None => None,
+        Some(program) => Some(ArchivePlan {
+            program: std::path::absolute(program).map_err(TopologyError::Program)?,
+            members: [free_address()?, free_address()?, free_address()?],
+            control: free_address()?,
+            services: several(HISTORY)?,
+        }),
+    };
     let mut redis_options = Vec::new();
     let mut option = |words: &[&str]| redis_options.extend(words.iter().map(|w| (*w).to_owned()));
     if shape.keeps_snapshots {
@@ -413,6 +457,7 @@ fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
         }
         .map_err(TopologyError::Program)?,
         redis_options,
+        archive,
     })
 }
 

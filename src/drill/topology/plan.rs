@@ -3,9 +3,10 @@
 //! Each has a twin in docker-compose.yml with the same name, the same files and the same variables;
 //! only their values differ, since there every process has an address of its own.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::archive::ArchivePlan;
 use super::process::Recipe;
 use crate::drill::secret::Hidden;
 
@@ -64,6 +65,8 @@ pub struct Plan {
     pub gateway: PathBuf,
     /// Further options of every Redis, such as `["--appendonly", "no"]`.
     pub redis_options: Vec<String>,
+    /// None where nothing is archived.
+    pub archive: Option<ArchivePlan>,
 }
 
 impl Addresses {
@@ -78,7 +81,9 @@ impl Plan {
     pub fn recipes(&self) -> Vec<Recipe> {
         let mut all: Vec<_> = (0..self.addresses.redis.len()).map(|at| self.redis(at)).collect();
         all.extend((0..self.addresses.sentinels.len()).map(|at| self.sentinel(at)));
+        all.extend(self.database());
         all.extend((0..self.addresses.gateways.len()).map(|at| self.gateway(at)));
+        all.extend(self.history());
         all.extend(self.balancer());
         all
     }
@@ -142,8 +147,6 @@ impl Plan {
         let GatewayAddresses { clients, internal, agent } = self.addresses.gateways[at];
         let config = self.folder.join("sentinel/gateway.toml");
         let args = vec!["serve".to_owned(), "-c".to_owned(), config.display().to_string()];
-        let (engine, place) = self.engine();
-        let secret = |hidden: &Hidden| hidden.expose().to_owned();
         let mut environment = vec![
             ("BOBOLINK_NODE_NAME", name.clone()),
             ("BOBOLINK_HTTP_SERVER_ADDRESS", clients.ip().to_string()),
@@ -151,19 +154,28 @@ impl Plan {
             ("BOBOLINK_HTTP_SERVER_INTERNAL_PORT", internal.port().to_string()),
             ("BOBOLINK_HTTP_SERVER_AGENT_PORT", agent.port().to_string()),
             ("BOBOLINK_HTTP_SERVER_TRUSTED_PROXIES", LOCALHOST.to_owned()),
-            (engine, place),
             ("BOBOLINK_ENGINE_REDIS_CLIENT_NAME", name.clone()),
-            ("BOBOLINK_ENGINE_REDIS_PASSWORD", secret(&self.secrets.redis)),
-            ("BOBOLINK_ENGINE_REDIS_SENTINEL_PASSWORD", secret(&self.secrets.sentinel)),
-            ("BOBOLINK_CLIENT_TOKEN_HMAC_SECRET_KEY", secret(&self.secrets.token)),
-            ("BOBOLINK_HTTP_API_KEY", secret(&self.secrets.api)),
         ];
+        environment.extend(self.redis_and_keys());
+        environment.extend(self.archived());
         if self.addresses.balancer.is_none() {
             // Clients come directly, and say nothing of a proxy.
             environment.push(("BOBOLINK_HTTP_SERVER_PROXY_PROTOCOL", "false".to_owned()));
         }
         let folder = self.folder.join(&name);
         Recipe { name, program: self.gateway.clone(), args, environment, folder }
+    }
+
+    /// What every process of ours is told of Redis, with the keys of clients and backends.
+    pub fn redis_and_keys(&self) -> [(&'static str, String); 5] {
+        let secret = |hidden: &Hidden| hidden.expose().to_owned();
+        [
+            self.engine(),
+            ("BOBOLINK_ENGINE_REDIS_PASSWORD", secret(&self.secrets.redis)),
+            ("BOBOLINK_ENGINE_REDIS_SENTINEL_PASSWORD", secret(&self.secrets.sentinel)),
+            ("BOBOLINK_CLIENT_TOKEN_HMAC_SECRET_KEY", secret(&self.secrets.token)),
+            ("BOBOLINK_HTTP_API_KEY", secret(&self.secrets.api)),
+        ]
     }
 
     fn engine(&self) -> (&'static str, String) {
@@ -200,6 +212,13 @@ impl Plan {
             environment.push((internal_port, internal.port().to_string()));
             environment.push((agent_port, agent.port().to_string()));
         }
+        let services = self.archive.iter().flat_map(|archive| archive.services.iter().copied());
+        let services = services.chain(std::iter::repeat(NOWHERE));
+        for (service, names) in services.zip(HISTORY_VARIABLES) {
+            let [host, port] = *names;
+            environment.push((host, service.ip().to_string()));
+            environment.push((port, service.port().to_string()));
+        }
         let args = ["-W", "-db", "-f"].map(str::to_owned).into_iter();
         let args = args.chain([config.display().to_string()]).collect();
         let name = "haproxy".to_owned();
@@ -212,3 +231,8 @@ const GATEWAY_VARIABLES: &[[&str; 4]] = &[
     ["GATEWAY_1", "GATEWAY_1_PORT", "GATEWAY_1_INTERNAL_PORT", "GATEWAY_1_AGENT_PORT"],
     ["GATEWAY_2", "GATEWAY_2_PORT", "GATEWAY_2_INTERNAL_PORT", "GATEWAY_2_AGENT_PORT"],
 ];
+/// And for each history service.
+const HISTORY_VARIABLES: &[[&str; 2]] =
+    &[["HISTORY_1", "HISTORY_1_PORT"], ["HISTORY_2", "HISTORY_2_PORT"]];
+/// Where nobody listens: a service that is not there is down for HAProxy, which is no fault.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);

@@ -194,6 +194,9 @@ pub fn haproxy(nodes: &[NodePorts; 2], ports: [u16; 3], folder: &TempDir) -> Com
     }
     for (number, node) in (1..).zip(nodes) {
         command.env(format!("GATEWAY_{number}"), "127.0.0.1");
+        // Nobody is there, unless a test says otherwise.
+        command.env(format!("HISTORY_{number}"), "127.0.0.1");
+        command.env(format!("HISTORY_{number}_PORT"), "1");
         command.env(format!("GATEWAY_{number}_PORT"), node.clients.to_string());
         command.env(format!("GATEWAY_{number}_INTERNAL_PORT"), node.internal.to_string());
         command.env(format!("GATEWAY_{number}_AGENT_PORT"), node.agent.to_string());

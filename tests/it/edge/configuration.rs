@@ -9,7 +9,7 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::Value;
 
 use super::balancer::{Balancer, CONFIG, NodePorts, haproxy};
-use crate::support::{OPEN, get, http};
+use crate::support::{OPEN, SOON, Server, eventually, get, http};
 
 fn text() -> String {
     fs::read_to_string(CONFIG).expect("haproxy.cfg")
@@ -137,4 +137,26 @@ async fn clients_reach_their_endpoints_and_nothing_else_and_backends_the_api() {
     assert!(info["result"]["nodes"].is_array(), "{info}");
     assert_eq!(get(balancer.api(), "/metrics").await.status, 404);
     assert_eq!(http(balancer.api(), Method::POST, "/api/info", &[], "{}").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_is_read_where_clients_are_and_deleted_from_where_backends_are() {
+    let settings = "http_api.key = \"a-key\"\nhistory.address = \"127.0.0.1\"\nhistory.port = 0\n\
+                    health.enabled = true\n";
+    let service = Server::start_command(settings, &["history"], "history").await;
+    let port = service.address().port().to_string();
+    let nodes = [NodePorts::choose(), NodePorts::choose()];
+    let balancer = Balancer::start(&nodes, &[("HISTORY_1_PORT", &port)]).await;
+    let path = "/history/openapi.json";
+    eventually("HAProxy uses the service", SOON, async || {
+        get(balancer.clients(), path).await.status == 200
+    })
+    .await;
+    assert_eq!(get(balancer.api(), path).await.status, 200);
+    let delete = async |address| {
+        let path = "/history/v1/channels/none";
+        http(address, Method::DELETE, path, &[("x-api-key", "a-key")], "").await.status
+    };
+    assert_eq!(delete(balancer.clients()).await, 405, "not from the world, whatever the key");
+    assert_eq!(delete(balancer.api()).await, 404, "the service's own word");
 }

@@ -108,7 +108,7 @@ fn prometheus_and_grafana_find_their_files() {
     }
     let jobs: Vec<_> = prometheus["scrape_configs"].as_array().expect("jobs").iter().collect();
     let job_names: Vec<_> = jobs.iter().filter_map(|job| job["job_name"].as_str()).collect();
-    assert_eq!(job_names, ["bobolink", "haproxy"]);
+    assert_eq!(job_names, ["bobolink", "haproxy", "history"]);
     for name in job_names {
         let targets = yaml(&format!("targets/{name}.yml"));
         assert!(targets[0]["targets"].as_array().is_some_and(|targets| !targets.is_empty()));
