@@ -190,8 +190,9 @@ impl State {
         }
         if life != Life::Up {
             self.primary = self.primary.filter(|primary| *primary != at);
-            self.stale = self.stale.filter(|(stale, _)| *stale != at);
         }
+        // Whoever is started, or heard again, learns who the primary is.
+        self.stale = self.stale.filter(|(stale, _)| *stale != at);
     }
 
     pub fn life(&self, at: usize) -> Life {
