@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bobolink::archive::{EmbeddedSettings, EmbeddedStore};
+use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageStore};
 use bobolink::client::Client;
 use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
