@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::archive::SharedStore;
 use crate::broker::ControlOutlet;
 use crate::config::Config;
+use crate::config::history::HistoryStore;
 use crate::hub::{self, Hub};
 use crate::lifecycle::{Lifecycle, PidFile};
 use crate::node::{Node, Parts};
@@ -125,7 +126,9 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     engine.start(&lifecycle);
     let (unfit, is_unfit) = oneshot::channel();
     node.broker.start_archiving();
-    if let Some(store) = &store {
+    // Where history services bring publications into a shared store, they also drop what has expired.
+    let has_services = engine.redis().is_some() && config.history.store == HistoryStore::Mongo;
+    if let Some(store) = store.as_ref().filter(|_| !has_services) {
         let (rules, metrics) = (Arc::clone(&node), Arc::clone(&node.metrics));
         let in_force = Arc::new(move || rules.rules());
         let interval = config.history.expire_interval;
