@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::{UpdateOneModel, WriteModel};
 use tokio::time::timeout;
 
@@ -221,10 +221,10 @@ impl Batch {
     /// Reads the buckets that are left, and takes out what is in them.
     async fn compare(&mut self, looks: &Looks) -> Result<(), Failure> {
         for part in self.drafts.chunks_mut(LOOK) {
-            let keys: Vec<Document> = part.iter().map(Drafts::key).collect();
+            let keys: Vec<Binary> = part.iter().map(Drafts::key).collect();
             let found = looks.buckets_of(&keys).await?;
             for (key, drafts) in keys.iter().zip(part) {
-                let same = |(found, _): &&(Document, Bucket)| found == key;
+                let same = |(found, _): &&(Binary, Bucket)| found == key;
                 let Some((_, bucket)) = found.iter().find(same) else { continue };
                 let (stored, duplicates) = drafts.take_out(bucket, self.in_doubt);
                 self.appended.stored += stored;
@@ -248,7 +248,7 @@ impl Draft {
 }
 
 impl Drafts {
-    fn key(&self) -> Document {
+    fn key(&self) -> Binary {
         self.shelf.id(self.bucket)
     }
 

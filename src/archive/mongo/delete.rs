@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mongodb::Namespace;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::{DeleteOneModel, UpdateOneModel, WriteModel};
 
 use super::layout::{Chapter, Header, Shelf, first_offset, mask, positions};
@@ -82,7 +82,7 @@ pub async fn large_ids(
     shelf: &Shelf,
     headers: &[Header],
     (from, to): (i64, i64),
-) -> Result<Vec<Document>, StoreError> {
+) -> Result<Vec<Binary>, StoreError> {
     let mut keys = Vec::new();
     for Header { number, large, .. } in headers.iter().copied() {
         if large & mask(number, from, to) == 0 {
@@ -99,8 +99,8 @@ pub async fn large_ids(
 }
 
 /// Removes the documents with these keys.
-pub fn removals(namespace: &Namespace, keys: &[Document]) -> Vec<WriteModel> {
-    let removal = |key: &Document| {
+pub fn removals(namespace: &Namespace, keys: &[Binary]) -> Vec<WriteModel> {
+    let removal = |key: &Binary| {
         let model = DeleteOneModel::builder().namespace(namespace.clone());
         model.filter(doc! { "_id": key.clone() }).build().into()
     };

@@ -3,8 +3,8 @@
 //! | Collection | `_id` | Holds |
 //! |---|---|---|
 //! | `channels` | the name | `epochs`, the oldest first, each with where it lies and where it ends |
-//! | `buckets` | hash of the name, name, place of the epoch, number | the messages of 64 offsets |
-//! | `large_messages` | hash, name, place, offset, message id | bodies that no bucket has room for |
+//! | `buckets` | hash of the name, place of the epoch, number | the messages of 64 offsets |
+//! | `large_messages` | hash of the name, place, offset, message id | bodies that no bucket has room for |
 //! | `store` | `history` | format, and the first epoch of every channel |
 //!
 //! A bucket's number is the offset divided by 64, so everybody knows where a message belongs without
@@ -39,6 +39,9 @@ pub const INLINE: usize = 16 * 1024;
 
 /// The longest body: what fits a document of MongoDB with room for its key.
 pub const LARGEST: usize = 15 * 1024 * 1024;
+
+/// What a key has of a channel's name.
+const HASH_BYTES: usize = 16;
 
 /// What stands in front of a body: its id.
 const ID_BYTES: usize = 8;
@@ -93,8 +96,7 @@ pub struct Counted {
 /// Where the buckets of one epoch of a channel stand.
 #[derive(Clone, Debug)]
 pub struct Shelf {
-    hash: i64,
-    channel: Arc<str>,
+    hash: [u8; HASH_BYTES],
     pub place: i32,
 }
 
@@ -146,18 +148,17 @@ impl Chapter {
 
 impl Shelf {
     pub fn new(channel: &str, place: usize) -> Self {
-        let place = i32::try_from(place).unwrap_or(i32::MAX);
-        Self { hash: hash(channel), channel: channel.into(), place }
+        Self { hash: hash(channel), place: i32::try_from(place).unwrap_or(i32::MAX) }
     }
 
-    /// The key of a bucket. The hash comes first, so that channels spread over the shards whatever
-    /// they are called.
-    pub fn id(&self, bucket: i64) -> Document {
-        doc! { "hash": self.hash, "channel": &*self.channel, "place": self.place, "bucket": bucket }
+    /// The key of a bucket: bytes that compare as hash, place and number do, none of them negative. The
+    /// hash comes first, so that channels spread over the shards whatever they are called.
+    pub fn id(&self, bucket: i64) -> Binary {
+        binary([&self.hash[..], &self.place.to_be_bytes(), &bucket.to_be_bytes()].concat())
     }
 
     /// The keys of buckets from one to another, both included.
-    pub fn ids(&self, from: i64, to: i64) -> Vec<Document> {
+    pub fn ids(&self, from: i64, to: i64) -> Vec<Binary> {
         (from..=to).map(|bucket| self.id(bucket)).collect()
     }
 
@@ -168,22 +169,22 @@ impl Shelf {
 
     /// The key of a large body. The message's id is in it, so what was never referred to is never
     /// taken for another message.
-    pub fn large_id(&self, offset: i64, message: i64) -> Document {
-        doc! {
-            "hash": self.hash, "channel": &*self.channel, "place": self.place,
-            "offset": offset, "message": message,
-        }
+    pub fn large_id(&self, offset: i64, message: i64) -> Binary {
+        let numbers = [offset.to_be_bytes(), message.to_be_bytes()].concat();
+        binary([&self.hash[..], &self.place.to_be_bytes(), &numbers].concat())
     }
 }
 
 impl Header {
     /// Reads a bucket's document, or what [`header_fields`] leaves of it.
     pub fn read(document: &RawDocument) -> Result<Self, StoreError> {
-        let id = document.get_document("_id").map_err(|error| damaged(&error))?;
-        let place = number(id, "place")?;
+        let id = document.get_binary("_id").map_err(|error| damaged(&error))?.bytes;
+        let behind = id.get(HASH_BYTES..).and_then(<[u8]>::split_first_chunk);
+        let (place, rest) = behind.ok_or_else(|| broken("a key"))?;
+        let bucket = <[u8; 8]>::try_from(rest).map_err(|error| damaged(&error))?;
         Ok(Self {
-            place: i32::try_from(place).map_err(|error| damaged(&error))?,
-            number: number(id, "bucket")?,
+            place: i32::from_be_bytes(*place),
+            number: i64::from_be_bytes(bucket),
             stored: number(document, "stored")? as u64,
             deleted: number(document, "deleted")? as u64,
             large: number(document, "large")? as u64,
@@ -336,10 +337,11 @@ fn number(document: &RawDocument, key: &str) -> Result<i64, StoreError> {
     }
 }
 
-/// The first eight bytes of the name's SHA-256: part of every key, so it must never change.
-fn hash(channel: &str) -> i64 {
+/// The first bytes of the name's SHA-256: part of every key, so it must never change. That two of ten
+/// billion names share them has a chance of 1 in 10^18.
+fn hash(channel: &str) -> [u8; HASH_BYTES] {
     let digest = digest(&SHA256, channel.as_bytes());
-    digest.as_ref().first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -350,10 +352,17 @@ mod tests {
 
     #[test]
     fn keys_of_channels_never_change() {
-        assert_eq!(hash("chat:42"), 6_168_064_623_289_861_175);
         let id = Shelf::new("chat:42", 1).id(7);
-        let keys: Vec<_> = id.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["hash", "channel", "place", "bucket"], "documents compare in this order");
+        let hash = 0x55995e1856d884372e5ded3b46f2e11b_u128;
+        let expected = [&hash.to_be_bytes()[..], &[0, 0, 0, 1], &[0, 0, 0, 0, 0, 0, 0, 7]].concat();
+        assert_eq!(id.bytes, expected);
+    }
+
+    #[test]
+    fn keys_are_in_the_order_of_places_and_buckets() {
+        let keys = [(0, 0), (0, 1), (0, 255), (0, 256), (0, i64::MAX / 64), (1, 0), (256, 3)];
+        let keys = keys.map(|(place, bucket)| Shelf::new("a", place).id(bucket).bytes);
+        assert!(keys.is_sorted() && keys.iter().all(|key| key.len() == keys[0].len()));
     }
 
     #[test]

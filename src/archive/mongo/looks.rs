@@ -5,7 +5,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::bson::{Binary, Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::ErrorKind;
 use mongodb::options::WriteModel;
 use mongodb::{Client, Collection, Database, Namespace};
@@ -99,7 +99,7 @@ impl Looks {
     }
 
     /// Buckets with these keys, without their messages, in the order of the keys.
-    pub async fn headers_of(&self, keys: Vec<Document>) -> Result<Vec<Header>, StoreError> {
+    pub async fn headers_of(&self, keys: Vec<Binary>) -> Result<Vec<Header>, StoreError> {
         let limit = keys.len() as i64;
         let filter = doc! { "_id": { "$in": keys } };
         self.find_headers(&filter, &doc! { "_id": 1 }, limit).await
@@ -133,19 +133,19 @@ impl Looks {
     }
 
     /// Buckets with these keys, each with its own.
-    pub async fn buckets_of(&self, keys: &[Document]) -> Result<Vec<(Document, Bucket)>, Failure> {
+    pub async fn buckets_of(&self, keys: &[Binary]) -> Result<Vec<(Binary, Bucket)>, Failure> {
         let find = self.buckets.find(doc! { "_id": { "$in": keys } }).limit(keys.len() as i64);
         let (mut cursor, mut buckets) = (find.await?, Vec::with_capacity(keys.len()));
         while cursor.advance().await? {
-            let key = cursor.current().get_document("_id").map_err(|e| layout::damaged(&e))?;
-            let key = Document::try_from(key).map_err(|error| layout::damaged(&error))?;
+            let key = cursor.current().get_binary("_id").map_err(|e| layout::damaged(&e))?;
+            let key = layout::binary(key.bytes.to_vec());
             buckets.push((key, Bucket::read(cursor.current())?));
         }
         Ok(buckets)
     }
 
     /// The large bodies of these keys, in their order; none for one that is not there.
-    pub async fn bodies(&self, keys: &[Document]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    pub async fn bodies(&self, keys: &[Binary]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         let mut bodies = vec![None; keys.len()];
         for (part, places) in keys.chunks(BODIES).zip(bodies.chunks_mut(BODIES)) {
             let filter = doc! { "_id": { "$in": part } };
@@ -159,8 +159,8 @@ impl Looks {
                 Ok(found)
             });
             for document in found.await? {
-                let key = document.get_document("_id").ok();
-                let place = part.iter().zip(&mut *places).find(|(asked, _)| Some(*asked) == key);
+                let Some(Bson::Binary(key)) = document.get("_id") else { continue };
+                let place = part.iter().zip(&mut *places).find(|(asked, _)| *asked == key);
                 if let (Some((_, place)), Ok(body)) = (place, document.get_binary_generic("body")) {
                     *place = Some(body.clone());
                 }

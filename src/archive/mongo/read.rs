@@ -1,7 +1,7 @@
 //! Reading messages: ranges, pages, the summary of a channel.
 
 use compact_str::CompactString;
-use mongodb::bson::Document;
+use mongodb::bson::Binary;
 
 use super::density;
 use super::layout::{Bucket, Chapter, Header, Shelf, Slot, broken, bucket_of, mask, signed};
@@ -187,7 +187,7 @@ impl Reader<'_> {
         }
         self.left -= taken.len();
         let large = taken.iter().filter(|(.., is_large)| *is_large);
-        let keys: Vec<Document> =
+        let keys: Vec<Binary> =
             large.map(|(offset, slot, _)| self.shelf.large_id(*offset, slot.id)).collect();
         let mut bodies = self.looks.bodies(&keys).await?.into_iter();
         for (offset, slot, is_large) in taken {
