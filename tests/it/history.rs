@@ -1,6 +1,7 @@
 //! History that lasts: the stores, the service, and recovery from far back.
 
 mod alone;
+mod cluster;
 mod cold;
 mod contract;
 mod disk;

@@ -79,6 +79,7 @@ impl Plan {
             ("BOBOLINK_HISTORY_ADDRESS", address.ip().to_string()),
             ("BOBOLINK_HISTORY_PORT", address.port().to_string()),
             ("BOBOLINK_HTTP_SERVER_INTERNAL_PORT", address.port().to_string()),
+            ("BOBOLINK_HTTP_SERVER_PROXY_PROTOCOL", "false".to_owned()),
             ("BOBOLINK_HISTORY_INGEST_NAME", name.clone()),
             ("BOBOLINK_ENGINE_REDIS_CLIENT_NAME", name.clone()),
         ];
