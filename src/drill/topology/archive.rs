@@ -5,6 +5,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
 
 use super::plan::Plan;
 use super::process::{Process, ProcessError, Recipe};
@@ -13,6 +16,10 @@ use crate::drill::api::{Api, Place};
 
 /// What the replica set is called; docker-compose.yml says the same.
 const SET: &str = "main";
+
+/// How long the replica set may take to stop where all of it ends at once: five seconds.
+const LOOKS: u32 = 250;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Where the archive is.
 #[derive(Clone, Debug)]
@@ -133,5 +140,18 @@ impl HistoryNode {
         let mut api = Api::new(Place::new(&format!("http://{}", self.address))?, None);
         let ready = async || api.status("/health/ready").await == Ok(200);
         Ok(self.process.ready(START, ready).await?)
+    }
+}
+
+impl Drop for Database {
+    /// Killed, it would leave its servers behind: they are processes of their own.
+    fn drop(&mut self) {
+        self.process.signal(Signal::TERM);
+        for _ in 0..LOOKS {
+            if !self.process.is_alive() {
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }
