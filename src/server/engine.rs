@@ -70,6 +70,7 @@ impl Engine {
             false => Redis::reporting(settings, clock, &receiver, reporting)?,
         };
         let broker = RedisBroker::new(Arc::clone(&redis), clock.clone());
+        let broker = broker.with_health(Arc::clone(&reporting.health));
         let broker = Arc::new(match store {
             Some(store) => {
                 let archive = archive(store, config, clock, &reporting.metrics);

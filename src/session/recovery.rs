@@ -21,15 +21,9 @@ pub struct Recovery {
 /// in the whole (expired) makes it a failure: a part is never passed off as the whole.
 pub fn from_stream(asked: &StreamPosition, history: History, filter: Option<&Filter>) -> Recovery {
     let History { publications, top } = history;
-    let whole = match (publications.first(), publications.last()) {
-        (Some(first), Some(last)) => {
-            Some(first.offset) == asked.offset.checked_add(1)
-                && last.offset == top.offset
-                && top.offset - asked.offset == publications.len() as u64
-        }
-        _ => top.offset == asked.offset,
-    };
-    if !(same_epoch(asked, &top) && whole) {
+    // Each is above `asked` and up to the top, and none is there twice: their number is the proof.
+    let is_whole = top.offset.checked_sub(asked.offset) == Some(publications.len() as u64);
+    if !(same_epoch(asked, &top) && is_whole) {
         return Recovery::default();
     }
     Recovery { recovered: true, publications: passing(publications, filter).collect() }

@@ -45,6 +45,19 @@ fn failures_outside_tests_are_handled() {
     report(shipped.flat_map(unhandled_failures));
 }
 
+/// Whether their tests notice is for `make mutants` to say, which takes hours.
+#[test]
+fn every_mutant_breaks_a_line_that_is_there() {
+    let text = std::fs::read_to_string("tests/mutants.toml").expect("reads");
+    let all: toml::Table = text.parse().expect("TOML");
+    let mutants = all["mutant"].as_array().expect("a list");
+    report(mutants.iter().filter_map(|mutant| {
+        let [file, line] = ["file", "line"].map(|key| mutant[key].as_str().expect("text"));
+        let source = std::fs::read_to_string(file).unwrap_or_default();
+        (!source.contains(line)).then(|| format!("tests/mutants.toml: not in {file}: {line}"))
+    }));
+}
+
 #[test]
 fn no_path_of_anyones_machine_is_written_down() {
     report(files("", &[]).iter().flat_map(machine_paths));

@@ -21,6 +21,7 @@ use crate::broker::{
     Range,
 };
 use crate::redis::{CallError, Command, Durability, Redis, Route, Script, Value, slot_of};
+use crate::telemetry::health;
 use crate::time::random_letters;
 
 /// Letters that the epochs of a time without losses end with.
@@ -216,6 +217,7 @@ impl RedisBroker {
             match first.str() {
                 Some("full") => {
                     archive.metrics.history.refused.inc();
+                    self.health.archiving(health::Archiving::Full);
                     return Err(BrokerError::ArchiveUnavailable);
                 }
                 Some("unknown") => {
@@ -261,6 +263,7 @@ impl RedisBroker {
         if let Some(archive) = &self.archive {
             archive.metrics.history.dropped.inc();
         }
+        self.health.archiving(health::Archiving::Dropped);
         if self.dropped.may(self.clock.unix_millis()) {
             tracing::error!(channel, "the queue is full: publications are not archived");
         }

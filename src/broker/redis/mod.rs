@@ -33,6 +33,7 @@ use super::{
 };
 use crate::protocol::publication::{ClientInfo, Publication};
 use crate::redis::{CallError, Command, Durability, Keys, Redis, Route, Script, Value};
+use crate::telemetry::health::Health;
 use crate::telemetry::seldom::Seldom;
 use crate::time::{Clock, random_letters};
 
@@ -47,6 +48,7 @@ pub struct RedisBroker {
     archive: Option<Archive>,
     stored: Arc<Stored>,
     announced: Announced,
+    health: Arc<Health>,
     /// For the log about refused calls.
     refused: Seldom,
     /// For the log about publications that were not archived.
@@ -63,9 +65,15 @@ impl RedisBroker {
             archive: None,
             stored: Arc::default(),
             announced: Announced::default(),
+            health: Arc::default(),
             refused: Seldom::default(),
             dropped: Seldom::default(),
         }
+    }
+
+    /// The same broker, telling `health` what becomes of publications.
+    pub fn with_health(self, health: Arc<Health>) -> Self {
+        Self { health, ..self }
     }
 
     /// The same with an archive, for channels that have one. `stored` is told by the [`Receiver`].

@@ -20,6 +20,7 @@ use bobolink::hub::Hub;
 use bobolink::node::Node;
 use bobolink::protocol::publication::{Publication, StreamPosition};
 use bobolink::redis::{CallError, Command, Keys, Receive, Redis, Route, Value};
+use bobolink::telemetry::health::Health;
 use bobolink::time::Clock;
 use prost::Message as _;
 use tempfile::TempDir;
@@ -32,6 +33,7 @@ struct Archiver {
     node: Arc<Node>,
     redis: Arc<Redis>,
     store: SharedStore,
+    health: Arc<Health>,
     _folder: TempDir,
     _stop: DropGuard,
 }
@@ -61,13 +63,15 @@ impl Archiver {
             ack_timeout: Duration::from_secs(5),
         };
         let archive = Archive::new(Arc::clone(&store), clock.clone(), limits, Arc::default());
+        let health = Arc::<Health>::default();
         let broker = RedisBroker::new(Arc::clone(&redis), clock).with_archive(archive, stored);
+        let broker = broker.with_health(Arc::clone(&health));
         let (broker, stop) = (Arc::new(broker), CancellationToken::new());
         broker.start(&hub, Duration::ZERO, &stop);
         redis.start(&stop);
         tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
         let node = gateway::node(hub, Broker::Redis(broker), &stop);
-        Self { node, redis, store, _folder: folder, _stop: stop.drop_guard() }
+        Self { node, redis, store, health, _folder: folder, _stop: stop.drop_guard() }
     }
 
     async fn publish(&self, channel: &str, options: &PublishOptions) -> Published {

@@ -107,6 +107,12 @@ async fn what_a_full_queue_does_not_take_is_published_where_that_is_wanted() {
     assert_eq!(archiver.queued("a").await.len(), 2);
     let metrics = archiver.node.broker.archive().expect("an archive").metrics();
     assert_eq!(metrics.history.dropped.get(), 1);
+    let told = archiver.health.delivery();
+    assert!(
+        String::from_utf8_lossy(&told.body).contains("delivered and missing"),
+        "{:?}",
+        told.body
+    );
     // The archive does not know offset 3, so nothing may make it go on behind 2.
     assert_eq!(redis.ask(&["TTL", META]), "-1");
     let (_, epoch) = archiver.top("a", &options).await;
