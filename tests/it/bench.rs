@@ -281,7 +281,9 @@ async fn the_search_for_the_highest_rate_ends_with_one_that_held() {
     run.assert_sound();
     let best = run.metric("max", "max_publications_per_s");
     assert!(best > 0.0, "{run}");
-    assert_eq!(run.metric("max", "max_deliveries_per_s"), best * 2.0);
+    // Each is rounded by itself.
+    let deliveries = run.metric("max", "max_deliveries_per_s");
+    assert!((deliveries / best - 2.0).abs() < 1e-9, "{deliveries} of {best}");
     assert_eq!(run.metric("max", "missing"), 0.0);
 }
 
