@@ -97,7 +97,7 @@ drill: ## Break local clusters in every way, twice, and check what clients notic
 	cargo build --locked --profile $(PROFILE) --bin bobolink
 	$(BOBOLINK) drill all --rounds 2
 
-# Centrifugo's program, 6.9 or newer, for `make mixed`.
+# Centrifugo's program, 6.9 or newer, for `make mixed` and `make sdk-peer`.
 CENTRIFUGO ?=
 
 .PHONY: mixed
@@ -106,6 +106,12 @@ mixed: ## Two nodes of Centrifugo (CENTRIFUGO=path) beside two of ours on one Re
 	scripts/setup build redis haproxy
 	cargo build --locked --profile $(PROFILE) --bin bobolink
 	$(BOBOLINK) drill mixed mixed-failover --centrifugo "$(CENTRIFUGO)"
+
+.PHONY: sdk-peer
+sdk-peer: ## Run our JavaScript SDK's suite against Centrifugo (CENTRIFUGO=path)
+	@[ -x "$(CENTRIFUGO)" ] || { echo "sdk-peer: not run, CENTRIFUGO= names no program" >&2; exit 3; }
+	scripts/setup sdk
+	cd $(SDK) && GATEWAY_BIN="$(abspath $(CENTRIFUGO))" npx vitest run test/behaviour/gateway.test.ts
 
 .PHONY: mutants
 mutants: ## Break the lines of tests/mutants.toml and see their tests fail

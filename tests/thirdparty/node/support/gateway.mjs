@@ -140,7 +140,8 @@ export class Gateway {
     if (!binary) {
       throw new Error('GATEWAY_BIN must name the gateway binary, `make test-node` sets it');
     }
-    this.#child = spawn(binary, ['serve', '-c', this.#configPath], { stdio: ['ignore', 'pipe', 'pipe'] });
+    // Arguments, settings and probe that Centrifugo knows as well.
+    this.#child = spawn(binary, ['-c', this.#configPath], { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.on('data', (text) => this.#remember(text.toString()));
     }
@@ -155,7 +156,7 @@ export class Gateway {
   async #ready() {
     const signal = AbortSignal.timeout(15_000);
     while (!signal.aborted) {
-      const response = await fetch(`http://127.0.0.1:${this.port}/health/ready`, { signal }).catch(() => null);
+      const response = await fetch(`http://127.0.0.1:${this.port}/health`, { signal }).catch(() => null);
       if (response?.status === 200) {
         return;
       }
