@@ -135,6 +135,7 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
     eventually("maps are read", SOON, async || maps_asked_for(&cluster) >= before + 4).await;
 
     let (moved, mut is_moved) = tokio::sync::watch::channel(0);
+    let (done, mut is_done) = tokio::sync::watch::channel(0);
     let publishing = async {
         let mut count = 0;
         // A while longer than anything moves.
@@ -145,6 +146,7 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
             let published = backend.try_publish(&channel, &data, &keeping(10_000)).await;
             assert_eq!(published.expect("published").offset, count + 1);
             backend.publish(&plain, &data, &Default::default()).await;
+            done.send_replace(count);
             more -= i32::from(*is_moved.borrow_and_update() == 3);
         }
         count
@@ -152,6 +154,10 @@ async fn slots_that_move_while_publishing_lose_and_double_nothing() {
     let moving = async {
         for (from, to) in [(0, 1), (1, 2), (2, 0)] {
             cluster.move_slot(slot, from, to, Duration::from_millis(30)).await;
+            // What began after the move was sent on by its old master, so the map is known that has it.
+            // Two moves between two maps would be no proof that nothing was lost.
+            let until = *is_done.borrow_and_update() + 2;
+            is_done.wait_for(|count| *count >= until).await.expect("publishing goes on");
             moved.send_modify(|moves| *moves += 1);
         }
     };
