@@ -297,11 +297,47 @@ pub fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..25)
 }
 
+/// Does the steps to a store, which `open` opens again and again, and to a model; compares them.
+pub async fn follow<S: MessageStore>(open: impl AsyncFn() -> S, steps: &[Step]) {
+    let mut store = open().await;
+    let mut models: [Model; 3] = Default::default();
+    let name = |channel: u8| format!("channel-{channel}");
+    for step in steps {
+        match step {
+            Step::Append(messages) => {
+                let mut messages = messages.clone();
+                messages.retain(|(channel, offset)| models[usize::from(*channel)].append(*offset));
+                let batch = messages.iter().map(|(c, offset)| record(&name(*c), "e1", *offset));
+                store.append(batch.collect()).await.expect("stored");
+            }
+            Step::Delete(channel, from, to) => {
+                let what = Deletion::Offsets { epoch: None, from: *from, to: *to };
+                store.delete(&name(*channel), what).await.expect("deleted");
+                models[usize::from(*channel)].delete(*from, *to);
+            }
+            Step::Expire(channel, below, limit) => {
+                let before = record("", "e1", *below).message.id;
+                let gone = store.expire(&name(*channel), before, *limit).await;
+                assert_eq!(gone, Ok(models[usize::from(*channel)].expire(*below, *limit)));
+            }
+            Step::Reopen => {
+                store.close().await;
+                // A file is open once at a time.
+                drop(store);
+                store = open().await;
+            }
+        }
+    }
+    for (channel, model) in (0..).zip(&models) {
+        model.check(&store, &name(channel)).await;
+    }
+}
+
 /// What a store should have of one channel.
 #[derive(Default)]
-pub struct Model {
-    pub stored: BTreeSet<u64>,
-    pub deleted: BTreeSet<u64>,
+struct Model {
+    stored: BTreeSet<u64>,
+    deleted: BTreeSet<u64>,
     /// The highest offset that has expired.
     expired: u64,
     top: u64,
@@ -309,7 +345,7 @@ pub struct Model {
 
 impl Model {
     /// False if the place has expired, where stores may do as they like.
-    pub fn append(&mut self, offset: u64) -> bool {
+    fn append(&mut self, offset: u64) -> bool {
         if offset <= self.expired {
             return false;
         }
@@ -319,7 +355,7 @@ impl Model {
     }
 
     /// Returns how many go.
-    pub fn expire(&mut self, below: u64, limit: usize) -> u64 {
+    fn expire(&mut self, below: u64, limit: usize) -> u64 {
         let due = self.stored.difference(&self.deleted).copied();
         let due: Vec<_> = due.take_while(|offset| *offset < below).take(limit).collect();
         if let Some(last) = due.last() {
@@ -330,12 +366,12 @@ impl Model {
         due.len() as u64
     }
 
-    pub fn delete(&mut self, from: u64, to: u64) {
+    fn delete(&mut self, from: u64, to: u64) {
         self.deleted.extend(self.stored.range(from..=to));
     }
 
     /// Compares everything that can be asked about the channel.
-    pub async fn check(&self, store: &dyn MessageStore, channel: &str) {
+    async fn check(&self, store: &dyn MessageStore, channel: &str) {
         let living: Vec<_> = self.stored.difference(&self.deleted).copied().collect();
         let forward = PageQuery { order: Order::OldestFirst, ..newest(100) };
         assert_eq!(offsets(store, channel, &forward).await, living);

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use bobolink::archive::{
-    Deletion, EmbeddedSettings, EmbeddedStore, MessageStore, Order, PageQuery, StoreError,
+    EmbeddedSettings, EmbeddedStore, MessageStore, Order, PageQuery, StoreError,
 };
 use proptest::test_runner::{Config, TestRunner};
 
-use super::contract::{Model, Step, every_scenario, record, steps};
+use super::contract::{every_scenario, follow, record, steps};
 use super::disk::Disk;
 
 fn open(path: &Path) -> EmbeddedStore {
@@ -26,46 +26,12 @@ fn the_embedded_store_does_what_the_model_does() {
     let runtime = tokio::runtime::Builder::new_multi_thread().build().expect("a runtime");
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
     let checked = TestRunner::new(config).run(&steps(), |steps| {
-        runtime.block_on(follow(&steps));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.db");
+        runtime.block_on(follow(async || open(&path), &steps));
         Ok(())
     });
     checked.expect("equal");
-}
-
-async fn follow(steps: &[Step]) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("history.db");
-    let mut store = open(&path);
-    let mut models: [Model; 3] = Default::default();
-    let name = |channel: u8| format!("channel-{channel}");
-    for step in steps {
-        match step {
-            Step::Append(messages) => {
-                let mut messages = messages.clone();
-                messages.retain(|(channel, offset)| models[usize::from(*channel)].append(*offset));
-                let batch = messages.iter().map(|(c, offset)| record(&name(*c), "e1", *offset));
-                store.append(batch.collect()).await.expect("stored");
-            }
-            Step::Delete(channel, from, to) => {
-                let what = Deletion::Offsets { epoch: None, from: *from, to: *to };
-                store.delete(&name(*channel), what).await.expect("deleted");
-                models[usize::from(*channel)].delete(*from, *to);
-            }
-            Step::Expire(channel, below, limit) => {
-                let before = record("", "e1", *below).message.id;
-                let gone = store.expire(&name(*channel), before, *limit).await;
-                assert_eq!(gone, Ok(models[usize::from(*channel)].expire(*below, *limit)));
-            }
-            Step::Reopen => {
-                store.close().await;
-                drop(store);
-                store = open(&path);
-            }
-        }
-    }
-    for (channel, model) in (0..).zip(&models) {
-        model.check(&store, &name(channel)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

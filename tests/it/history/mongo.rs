@@ -19,7 +19,7 @@ use mongodb::bson::{Document, doc};
 use mongodb::{Client, Database};
 use proptest::test_runner::{Config, TestRunner};
 
-use super::contract::{Model, Step, every_scenario, record, steps};
+use super::contract::{every_scenario, follow, record, steps};
 use crate::support::ReplicaSet;
 
 /// Longer than a look or a write takes on a busy machine.
@@ -66,43 +66,11 @@ fn the_mongo_store_does_what_the_model_does() {
     let config = Config { cases: 12, failure_persistence: None, ..Config::default() };
     let checked = TestRunner::new(config).run(&steps(), |steps| {
         let database = format!("case{}", cases.fetch_add(1, Ordering::Relaxed));
-        runtime.block_on(follow(&set.uri(), &database, &steps));
+        let uri = set.uri();
+        runtime.block_on(follow(async || open(&uri, &database).await, &steps));
         Ok(())
     });
     checked.expect("equal");
-}
-
-async fn follow(uri: &str, database: &str, steps: &[Step]) {
-    let mut store = open(uri, database).await;
-    let mut models: [Model; 3] = Default::default();
-    let name = |channel: u8| format!("channel-{channel}");
-    for step in steps {
-        match step {
-            Step::Append(messages) => {
-                let mut messages = messages.clone();
-                messages.retain(|(channel, offset)| models[usize::from(*channel)].append(*offset));
-                let batch = messages.iter().map(|(c, offset)| record(&name(*c), "e1", *offset));
-                store.append(batch.collect()).await.expect("stored");
-            }
-            Step::Delete(channel, from, to) => {
-                let what = Deletion::Offsets { epoch: None, from: *from, to: *to };
-                store.delete(&name(*channel), what).await.expect("deleted");
-                models[usize::from(*channel)].delete(*from, *to);
-            }
-            Step::Expire(channel, below, limit) => {
-                let before = record("", "e1", *below).message.id;
-                let gone = store.expire(&name(*channel), before, *limit).await;
-                assert_eq!(gone, Ok(models[usize::from(*channel)].expire(*below, *limit)));
-            }
-            Step::Reopen => {
-                store.close().await;
-                store = open(uri, database).await;
-            }
-        }
-    }
-    for (channel, model) in (0..).zip(&models) {
-        model.check(&store, &name(channel)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
