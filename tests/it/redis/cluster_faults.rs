@@ -176,7 +176,10 @@ async fn a_master_that_hung_and_was_replaced_wakes_up_and_nobody_listens_to_it()
     hung.signal(Signal::CONT);
     let mut expected = Vec::new();
     let mut is_replica = false;
+    let clock = Clock::real();
+    let until = clock.now() + FAILOVER;
     while !is_replica {
+        assert!(clock.now() < until, "it stays a master");
         // Also once more after it has become one.
         is_replica = hung.ask(&["ROLE"]) == "slave";
         let data = expected.len().to_string();
