@@ -1,6 +1,7 @@
 //! The one archive stream of a server that is no cluster, read over a connection of its own on which
 //! the server waits for new entries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::calls;
-use super::entry::{Delivered, EntryId, Poison, Ticket};
+use super::entry::{Delivered, EntryId, Poison, Source, Ticket};
 use super::queue::Queue;
 use super::reading::{Ask, Reading};
 use crate::protocol::publication::Publication;
@@ -65,7 +66,17 @@ impl Alone {
         wait: Option<Duration>,
     ) -> Result<Vec<Delivered>, CallError> {
         let command = || calls::read(&self.name, &self.settings, behind, count, wait);
-        calls::read_answer(&self.ask(command).await?, STREAM)
+        let source = if behind.is_some() { Source::Again } else { Source::New };
+        calls::read_answer(&self.ask(command).await?, STREAM, source)
+    }
+
+    async fn claim(
+        &self,
+        from: EntryId,
+        count: usize,
+    ) -> Result<(EntryId, Vec<Delivered>), CallError> {
+        let command = || calls::claim(&self.name, &self.settings, from, count);
+        calls::claim_answer(&self.ask(command).await?, STREAM)
     }
 
     /// Asks, and makes the group if there is none.
@@ -96,8 +107,7 @@ impl Queue for Alone {
                 Ok(own)
             }
             Ask::Claim(from) => {
-                let command = || calls::claim(&self.name, &self.settings, from, count);
-                let (cursor, claimed) = calls::claim_answer(&self.ask(command).await?, STREAM)?;
+                let (cursor, claimed) = self.claim(from, count).await?;
                 self.reading.claimed(cursor, now + jittered(self.settings.claim_after));
                 Ok(claimed)
             }
@@ -115,8 +125,13 @@ impl Queue for Alone {
         Ok(())
     }
 
-    async fn head(&mut self, _: u16) -> Result<Option<EntryId>, CallError> {
-        calls::end_answer(&self.link.call(calls::head(&self.name)).await?)
+    async fn abandoned(&mut self, _: &[u16]) -> Result<Vec<Delivered>, CallError> {
+        Ok(self.claim(EntryId::default(), 1).await?.1)
+    }
+
+    async fn heads(&mut self, _: &[u16]) -> Result<BTreeMap<u16, Option<EntryId>>, CallError> {
+        let head = calls::end_answer(&self.link.call(calls::head(&self.name)).await?)?;
+        Ok(BTreeMap::from([(STREAM, head)]))
     }
 
     async fn at_hand(

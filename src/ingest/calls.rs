@@ -8,7 +8,7 @@ use compact_str::CompactString;
 use prost::Message as _;
 
 use super::Settings;
-use super::entry::{Delivered, EntryId, Poison};
+use super::entry::{Delivered, EntryId, Poison, Source};
 use crate::protocol::publication::Publication;
 use crate::redis::{CallError, Command, Durability, Route, Script, Shard, Value};
 
@@ -46,7 +46,11 @@ pub fn read(
 }
 
 /// From the answer to [`read`], which names one stream with its entries, in a list of its own or not.
-pub fn read_answer(answer: &Value, stream: u16) -> Result<Vec<Delivered>, CallError> {
+pub fn read_answer(
+    answer: &Value,
+    stream: u16,
+    source: Source,
+) -> Result<Vec<Delivered>, CallError> {
     if *answer == Value::Nil {
         return Ok(Vec::new());
     }
@@ -55,7 +59,7 @@ pub fn read_answer(answer: &Value, stream: u16) -> Result<Vec<Delivered>, CallEr
         other => other,
     };
     let Some([_, entries]) = pair else { return Err(nonsense()) };
-    Delivered::list(entries, stream, false).ok_or_else(nonsense)
+    Delivered::list(entries, stream, source).ok_or_else(nonsense)
 }
 
 /// Takes over entries that were in somebody's hands for too long.
@@ -69,7 +73,7 @@ pub fn claim(stream: &str, settings: &Settings, from: EntryId, count: usize) -> 
 pub fn claim_answer(answer: &Value, stream: u16) -> Result<(EntryId, Vec<Delivered>), CallError> {
     let Some([cursor, entries, ..]) = answer.list() else { return Err(nonsense()) };
     let cursor = cursor.str().and_then(|text| text.parse().ok()).ok_or_else(nonsense)?;
-    Ok((cursor, Delivered::list(entries, stream, true).ok_or_else(nonsense)?))
+    Ok((cursor, Delivered::list(entries, stream, Source::Claimed).ok_or_else(nonsense)?))
 }
 
 /// Makes the group, which begins with the first entry, and the stream if there is none.
@@ -100,7 +104,7 @@ pub fn tail(stream: &str) -> Command {
 
 /// From the answer to [`head`] or [`tail`].
 pub fn end_answer(answer: &Value) -> Result<Option<EntryId>, CallError> {
-    let entries = Delivered::list(answer, 0, false).ok_or_else(nonsense)?;
+    let entries = Delivered::list(answer, 0, Source::Again).ok_or_else(nonsense)?;
     Ok(entries.first().map(|entry| entry.ticket.id))
 }
 
@@ -141,7 +145,7 @@ pub async fn at_hand(
     };
     let script = (Script::ArchiveAtHand, 2);
     let answer = shard.run(channel, script, Durability::Master, fill).await?;
-    let entries = Delivered::list(&answer, 0, false).ok_or_else(nonsense)?;
+    let entries = Delivered::list(&answer, 0, Source::Again).ok_or_else(nonsense)?;
     // One that cannot be read stays a hole.
     Ok(entries.iter().filter_map(publication).collect())
 }
@@ -174,11 +178,11 @@ mod tests {
         let flat = Value::List(vec![text("s"), entries]);
         let nested = Value::List(vec![flat.clone()]);
         for answer in [flat, nested] {
-            let read = read_answer(&answer, 3).expect("entries");
+            let read = read_answer(&answer, 3, Source::New).expect("entries");
             assert_eq!((read.len(), read[0].ticket.stream), (1, 3));
         }
-        assert_eq!(read_answer(&Value::Nil, 0), Ok(vec![]));
-        assert!(read_answer(&text("x"), 0).is_err());
+        assert_eq!(read_answer(&Value::Nil, 0, Source::New), Ok(vec![]));
+        assert!(read_answer(&text("x"), 0, Source::New).is_err());
     }
 
     #[test]

@@ -9,7 +9,6 @@
 //! - between storing and acknowledging: the same, and the store has it twice over as one;
 //! - while a gap is filled: the entry above the gap has not left, so the gap is found again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +16,11 @@ use futures_util::FutureExt;
 use futures_util::future::try_join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::{Delivered, EntryId, Poison, Ticket};
+use super::entry::{Delivered, Poison, Source, Ticket};
 use super::gaps::{Doubt, Known};
 use super::queue::Queue;
 use super::reading::Appetite;
+use super::waiting::{Wait, Waiting};
 use crate::archive::{Record, SharedStore, Span, StoreError};
 use crate::redis::CallError;
 use crate::telemetry::metrics::Metrics;
@@ -30,12 +30,10 @@ use crate::time::{Clock, jittered};
 /// How long a read may wait for something new. The server's health is asked over the same
 /// connection, so this stays well below `engine.redis.io_timeout`.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same while doubts wait for other consumers.
+/// The same while entries wait for other consumers.
 const SHORT_PATIENCE: Duration = Duration::from_millis(20);
-/// Doubts that may wait; with more of them nothing new is read.
-const MAX_DOUBTS: usize = 10_000;
 /// Questions to the store at the same time.
-const QUESTIONS: usize = 16;
+pub(super) const QUESTIONS: usize = 16;
 /// Pauses between tries of a store that is away.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -47,7 +45,12 @@ pub struct Bounds {
     pub count: usize,
     /// Bytes of entries.
     pub bytes: usize,
+    /// Entries that may wait for others that are in other hands; with more of them nothing new is read.
+    pub waiting: usize,
 }
+
+/// Entries with what they carry.
+pub(super) type Records = Vec<(Delivered, Record)>;
 
 /// Why a consumer does not go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +68,8 @@ pub struct Consumer {
     clock: Clock,
     bounds: Bounds,
     appetite: Appetite,
-    known: Known,
-    /// In the order in which they entered their streams.
-    doubts: BTreeMap<Ticket, Doubt>,
+    pub(super) known: Known,
+    pub(super) waiting: Waiting,
     stop: CancellationToken,
     complaints: Seldom,
 }
@@ -87,20 +89,20 @@ impl Consumer {
             bounds,
             appetite: Appetite::new(bounds.count, bounds.bytes),
             known: Known::default(),
-            doubts: BTreeMap::new(),
+            waiting: Waiting::new(bounds.waiting, bounds.bytes),
             stop,
             complaints: Seldom::default(),
         }
     }
 
-    /// Takes turns until it is asked to stop; then settles its doubts as far as nobody else is to be
-    /// waited for.
+    /// Takes turns until it is asked to stop; then settles what waits, as far as that is for nobody
+    /// else.
     ///
     /// # Errors
     /// See [`Halt`].
     pub async fn run(&mut self, queue: &mut impl Queue) -> Result<(), Halt> {
-        // Whatever was in doubt was not acknowledged, so it is read again.
-        self.doubts.clear();
+        // Whatever waited was not acknowledged, so it is read again.
+        self.waiting.clear();
         while !self.stop.is_cancelled() {
             self.turn(queue).await?;
         }
@@ -113,12 +115,12 @@ impl Consumer {
     /// See [`Halt`].
     pub async fn turn(&mut self, queue: &mut impl Queue) -> Result<(), Halt> {
         self.settle(queue).await?;
-        let patience = if self.doubts.is_empty() { PATIENCE } else { SHORT_PATIENCE };
-        if self.doubts.len() >= MAX_DOUBTS {
-            tokio::time::sleep(patience).await;
-            return Ok(());
-        }
-        let delivered = queue.next(self.appetite.count(), patience).await?;
+        let delivered = if self.waiting.is_full() {
+            self.help(queue).await?
+        } else {
+            let patience = if self.waiting.is_empty() { PATIENCE } else { SHORT_PATIENCE };
+            queue.next(self.appetite.count(), patience).await?
+        };
         let bytes = delivered.iter().map(Delivered::len).sum();
         self.appetite.ate(delivered.len(), bytes);
         for batch in batches(delivered, self.bounds) {
@@ -127,10 +129,20 @@ impl Consumer {
         Ok(())
     }
 
-    /// Stores a batch, and lets go of what is beyond doubt.
+    /// What everything waits for, if whoever has it in hand is gone: nobody else may be left to claim it.
+    async fn help(&self, queue: &mut impl Queue) -> Result<Vec<Delivered>, Halt> {
+        let found = queue.abandoned(&self.waiting.streams()).await?;
+        if found.is_empty() {
+            tokio::time::sleep(SHORT_PATIENCE).await;
+        }
+        Ok(found)
+    }
+
+    /// Stores a batch as far as that may be, and lets go of what is beyond doubt.
     async fn take(&mut self, batch: Vec<Delivered>, queue: &mut impl Queue) -> Result<(), Halt> {
         let history = &self.metrics.history;
-        history.claimed.inc_by(batch.iter().filter(|one| one.is_claimed).count() as u64);
+        let claimed = batch.iter().filter(|one| one.source == Source::Claimed).count();
+        history.claimed.inc_by(claimed as u64);
         let (mut records, mut leaving) = (Vec::with_capacity(batch.len()), Vec::new());
         for one in batch {
             if one.is_empty() {
@@ -146,6 +158,19 @@ impl Consumer {
                 }
             }
         }
+        let records = self.hold_back(records, queue).await?;
+        leaving.extend(self.store(records, queue).await?);
+        queue.done(&leaving).await?;
+        Ok(())
+    }
+
+    /// Stores records; returns what may leave.
+    async fn store(
+        &mut self,
+        mut records: Records,
+        queue: &mut impl Queue,
+    ) -> Result<Vec<Ticket>, Halt> {
+        let mut leaving = Vec::with_capacity(records.len());
         let refused = self.keep(&records).await?;
         for index in refused.iter().rev() {
             let (one, _) = records.swap_remove(*index);
@@ -154,11 +179,12 @@ impl Consumer {
         }
         let doubts = self.known.judge(&records);
         let doubts = self.confirm(doubts).await?;
-        self.doubts.extend(doubts.into_iter().map(|doubt| (doubt.ticket, doubt)));
+        for doubt in doubts {
+            self.waiting.insert(doubt.ticket, Wait::Gap(doubt));
+        }
         leaving.extend(records.iter().map(|(one, _)| one.ticket));
-        leaving.retain(|ticket| !self.doubts.contains_key(ticket));
-        queue.done(&leaving).await?;
-        Ok(())
+        leaving.retain(|ticket| !self.waiting.contains(*ticket));
+        Ok(leaving)
     }
 
     /// Has records stored; returns the places of those that the store will never take, in order.
@@ -241,29 +267,31 @@ impl Consumer {
         Ok(!self.persist(ask).await?.is_empty())
     }
 
-    /// Decides the doubts before which everything has left their stream: what is still missing then
-    /// was never appended.
+    /// Decides what waits where everything before it has left its stream: an epoch may begin then, and
+    /// what is missing in a gap was never appended.
     async fn settle(&mut self, queue: &mut impl Queue) -> Result<(), Halt> {
-        let Some(first) = self.doubts.keys().next().copied() else { return Ok(()) };
-        let mut stream = first.stream;
-        loop {
-            let from = Ticket { stream, id: EntryId::default() };
-            let Some(ticket) = self.doubts.range(from..).next().map(|(ticket, _)| *ticket) else {
+        while !self.waiting.is_empty() {
+            let heads = queue.heads(&self.waiting.streams()).await?;
+            let free = self.waiting.free(&heads);
+            if free.is_empty() {
+                // Others have in hand what is before the rest.
                 return Ok(());
-            };
-            let head = queue.head(ticket.stream).await?;
-            if head.is_some_and(|head| head < ticket.id) {
-                // Others have it in hand; that of other streams need not wait.
-                let Some(next) = ticket.stream.checked_add(1) else { return Ok(()) };
-                stream = next;
-                continue;
             }
-            stream = ticket.stream;
-            let Some(doubt) = self.doubts.get(&ticket).cloned() else { continue };
-            self.fill(&doubt, queue).await?;
-            queue.done(&[ticket]).await?;
-            self.doubts.remove(&ticket);
+            for ticket in free {
+                let leaving = match self.waiting.remove(ticket) {
+                    Some(Wait::Gap(doubt)) => {
+                        self.fill(&doubt, queue).await?;
+                        vec![ticket]
+                    }
+                    Some(Wait::Epoch(one, record)) => {
+                        self.store(vec![(one, record)], queue).await?
+                    }
+                    None => continue,
+                };
+                queue.done(&leaving).await?;
+            }
         }
+        Ok(())
     }
 
     async fn bury(&self, one: &Delivered, why: Poison, queue: &mut impl Queue) -> Result<(), Halt> {
@@ -303,6 +331,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ingest::EntryId;
 
     proptest! {
         #[test]
@@ -314,10 +343,10 @@ mod tests {
             let one = |(index, size): (usize, &usize)| Delivered {
                 ticket: Ticket { stream: 0, id: EntryId { ms: index as u64, count: 0 } },
                 fields: vec![Bytes::from(vec![0; *size])],
-                is_claimed: false,
+                source: Source::New,
             };
             let delivered: Vec<_> = sizes.iter().enumerate().map(one).collect();
-            let parts = batches(delivered.clone(), Bounds { count, bytes });
+            let parts = batches(delivered.clone(), Bounds { count, bytes, waiting: 1 });
             for part in &parts {
                 let weight: usize = part.iter().map(Delivered::len).sum();
                 prop_assert!(part.len() == 1 || (part.len() <= count && weight <= bytes));

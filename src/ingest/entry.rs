@@ -33,8 +33,18 @@ pub struct Delivered {
     pub ticket: Ticket,
     /// Name, value, name, value; nothing of an entry that was deleted.
     pub fields: Vec<Bytes>,
+    pub source: Source,
+}
+
+/// How an entry came into a consumer's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody had it before. What one read brings of these lies in the stream without a gap.
+    New,
+    /// It was this consumer's already.
+    Again,
     /// It was somebody else's, who has been silent for too long.
-    pub is_claimed: bool,
+    Claimed,
 }
 
 /// A text that is no number of an entry.
@@ -57,7 +67,7 @@ impl Delivered {
     /// deleted ones that were claimed, are left out.
     ///
     /// `None` if it is no such list.
-    pub fn list(entries: &Value, stream: u16, is_claimed: bool) -> Option<Vec<Self>> {
+    pub fn list(entries: &Value, stream: u16, source: Source) -> Option<Vec<Self>> {
         let entries = entries.list()?.iter().filter(|entry| **entry != Value::Nil);
         let one = |entry: &Value| {
             let [id, fields] = entry.list()? else { return None };
@@ -70,7 +80,7 @@ impl Delivered {
                     .map(|field| field.text().cloned())
                     .collect::<Option<_>>()?,
             };
-            Some(Self { ticket, fields, is_claimed })
+            Some(Self { ticket, fields, source })
         };
         entries.map(one).collect()
     }
@@ -110,8 +120,8 @@ impl Delivered {
         Ok(Record { channel: channel.as_str().into(), message })
     }
 
-    /// The offset below that was appended last, if the entry tells. No doubt about a gap is left then
-    /// if it is the one right below.
+    /// The offset below that was appended last, if the entry tells; 0 if none ever was. No doubt about a
+    /// gap is left then if it is the one right below.
     pub fn below(&self) -> Option<u64> {
         self.number("n").ok()
     }
@@ -161,7 +171,7 @@ mod tests {
             [Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value)]
         });
         let ticket = Ticket { stream: 0, id: EntryId { ms: 1, count: 2 } };
-        Delivered { ticket, fields: fields.collect(), is_claimed: false }
+        Delivered { ticket, fields: fields.collect(), source: Source::New }
     }
 
     fn whole() -> Vec<(&'static str, Vec<u8>)> {
@@ -224,12 +234,12 @@ mod tests {
             entry("3-0", Value::Nil),
             Value::Nil,
         ]);
-        let read = Delivered::list(&list, 4, true).expect("a list");
+        let read = Delivered::list(&list, 4, Source::Claimed).expect("a list");
         let ids: Vec<_> = read.iter().map(|one| (one.ticket.stream, one.ticket.id)).collect();
         assert_eq!(ids, [(4, EntryId { ms: 1, count: 2 }), (4, EntryId { ms: 3, count: 0 })]);
         assert_eq!((read[0].is_empty(), read[1].is_empty()), (false, true));
         for wrong in [Value::Nil, Value::List(vec![entry("x", Value::Nil)])] {
-            assert_eq!(Delivered::list(&wrong, 0, false), None);
+            assert_eq!(Delivered::list(&wrong, 0, Source::New), None);
         }
     }
 

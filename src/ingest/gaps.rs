@@ -42,6 +42,11 @@ type Group<'a> = BTreeMap<u64, (&'a Delivered, MessageId)>;
 type Tops = HashMap<Arc<str>, (CompactString, u64)>;
 
 impl Known {
+    /// Whether something of the epoch is stored; if not, that is not known here.
+    pub fn has(&self, channel: &str, epoch: &str) -> bool {
+        self.top(channel).is_some_and(|(known, _)| known == epoch)
+    }
+
     /// Takes note of a stored batch; returns its entries whose predecessor neither was appended, by
     /// what the entry tells, nor is in the batch, nor was the last one stored before.
     pub fn judge(&mut self, batch: &[(Delivered, Record)]) -> Vec<Doubt> {
@@ -116,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::archive::Message;
-    use crate::ingest::entry::EntryId;
+    use crate::ingest::entry::{EntryId, Source};
     use crate::protocol::publication::Publication;
 
     fn entry(channel: &str, epoch: &str, offset: u64) -> (Delivered, Record) {
@@ -124,7 +129,7 @@ mod tests {
         let id = MessageId::of(offset * 10).expect("an id");
         let message = Message { id, epoch: epoch.into(), publication: Arc::new(publication) };
         let ticket = Ticket { stream: 0, id: EntryId { ms: offset, count: 0 } };
-        let delivered = Delivered { ticket, fields: Vec::new(), is_claimed: false };
+        let delivered = Delivered { ticket, fields: Vec::new(), source: Source::New };
         (delivered, Record { channel: channel.into(), message })
     }
 

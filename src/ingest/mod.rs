@@ -5,8 +5,9 @@
 //! gives each entry to one of them. A [`consumer`] stores what it reads and lets it leave the stream
 //! afterwards. [`watch`] tells how much waits, and for how long.
 //!
-//! Entries come in order and are stored in any: the store knows a message by channel, epoch and offset,
-//! and what it has already it leaves as it is. That is sound because one place has one content. An
+//! Entries come in order and are stored in any, except that the first of an epoch waits until everything
+//! before it is stored, since epochs stand in the store in the order in which they come there. The store
+//! knows a message by channel, epoch and offset, and what it has already it leaves as it is. That is sound because one place has one content. An
 //! offset is given anew in two cases only: after a failover that lost something, and in a Redis that
 //! came back empty or older. In both the master has another identity, by which the scripts that append
 //! begin another epoch before they give an offset (`broker::redis`). So whatever an old master's stream,
@@ -20,10 +21,12 @@ mod consumer;
 mod entry;
 mod filling;
 mod gaps;
+mod order;
 mod passing;
 mod queue;
 mod reading;
 mod slots;
+mod waiting;
 mod watch;
 
 #[cfg(test)]

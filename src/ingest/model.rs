@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::sync::Notify;
 
-use super::entry::{Delivered, EntryId, Poison, Ticket};
+use super::entry::{Delivered, EntryId, Poison, Source, Ticket};
 use super::queue::Queue;
 use super::reading::{Ask, Reading};
 use crate::archive::MessageId;
@@ -161,7 +161,7 @@ impl World {
         stream: usize,
         ids: Vec<EntryId>,
         name: &str,
-        claimed: bool,
+        source: Source,
     ) -> Vec<Delivered> {
         let now = self.clock.now();
         let mut delivered = Vec::new();
@@ -169,7 +169,7 @@ impl World {
             let fields = self.streams[stream].get(&id).cloned().unwrap_or_default();
             self.groups[stream].pending.insert(id, (name.to_owned(), now));
             let ticket = Ticket { stream: stream as u16, id };
-            delivered.push(Delivered { ticket, fields, is_claimed: claimed });
+            delivered.push(Delivered { ticket, fields, source });
         }
         delivered
     }
@@ -238,8 +238,22 @@ impl ModelQueue {
                 ids
             }
         };
-        let is_claim = matches!(ask, Ask::Claim(_));
-        world.hand_out(stream, ids, &self.name, is_claim)
+        let source = match ask {
+            Ask::Own(_) => Source::Again,
+            Ask::Claim(_) => Source::Claimed,
+            Ask::Fresh => Source::New,
+        };
+        world.hand_out(stream, ids, &self.name, source)
+    }
+
+    fn claim_head(&mut self, stream: usize) -> Vec<Delivered> {
+        let mut world = self.world.lock();
+        let now = world.clock.now();
+        let first = world.groups[stream].pending.first_key_value();
+        let idle =
+            first.filter(|(_, (_, since))| now.saturating_duration_since(*since) >= CLAIM_AFTER);
+        let ids = idle.map(|(id, _)| *id).into_iter().collect();
+        world.hand_out(stream, ids, &self.name, Source::Claimed)
     }
 }
 
@@ -260,9 +274,21 @@ impl Queue for ModelQueue {
         .await
     }
 
-    async fn head(&mut self, stream: u16) -> Result<Option<EntryId>, CallError> {
+    async fn abandoned(&mut self, streams: &[u16]) -> Result<Vec<Delivered>, CallError> {
+        let claim = |queue: &mut Self| {
+            streams.iter().flat_map(|stream| queue.claim_head(usize::from(*stream))).collect()
+        };
+        self.step(claim).await
+    }
+
+    async fn heads(
+        &mut self,
+        streams: &[u16],
+    ) -> Result<BTreeMap<u16, Option<EntryId>>, CallError> {
         let head = |queue: &mut Self| {
-            queue.world.lock().streams[usize::from(stream)].keys().next().copied()
+            let world = queue.world.lock();
+            let first = |stream: u16| world.streams[usize::from(stream)].keys().next().copied();
+            streams.iter().map(|stream| (*stream, first(*stream))).collect()
         };
         self.step(head).await
     }

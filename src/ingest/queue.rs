@@ -1,10 +1,11 @@
 //! What a consumer needs of the streams that it reads.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use super::entry::{Delivered, EntryId, Poison, Ticket};
 use crate::protocol::publication::Publication;
 use crate::redis::CallError;
-
-use std::time::Duration;
 
 /// Archive streams, as one member of their consumer group sees them: in Redis, or in a test's memory.
 pub trait Queue: Send {
@@ -19,11 +20,17 @@ pub trait Queue: Send {
     /// Lets entries leave their streams, and tells that they are stored.
     fn done(&mut self, tickets: &[Ticket]) -> impl Future<Output = Result<(), CallError>> + Send;
 
-    /// The first entry that is in a stream.
-    fn head(
+    /// The first entries of streams, if they were in somebody else's hands for too long.
+    fn abandoned(
         &mut self,
-        stream: u16,
-    ) -> impl Future<Output = Result<Option<EntryId>, CallError>> + Send;
+        streams: &[u16],
+    ) -> impl Future<Output = Result<Vec<Delivered>, CallError>> + Send;
+
+    /// The first entry that is in each of these streams; streams that cannot be asked are left out.
+    fn heads(
+        &mut self,
+        streams: &[u16],
+    ) -> impl Future<Output = Result<BTreeMap<u16, Option<EntryId>>, CallError>> + Send;
 
     /// Publications that a channel's own stream has at these offsets (ends included), at most
     /// `limit`; none unless it is still in this epoch and cannot have lost anything of it.

@@ -13,7 +13,7 @@ use futures_util::future::{join_all, try_join_all};
 
 use super::Settings;
 use super::calls;
-use super::entry::{Delivered, EntryId, Poison, Ticket};
+use super::entry::{Delivered, EntryId, Poison, Source, Ticket};
 use super::queue::Queue;
 use super::reading::{Ask, Pace, Reading};
 use crate::protocol::publication::Publication;
@@ -138,11 +138,13 @@ impl Slots {
                 _ => answer = call(&self.shard, slot, command).await,
             }
         }
+        let read = |answer: &Value, source| {
+            Ok((EntryId::default(), calls::read_answer(answer, slot, source)?))
+        };
         let read = answer.and_then(|answer| match ask {
             Ask::Claim(_) => calls::claim_answer(&answer, slot),
-            Ask::Own(_) | Ask::Fresh => {
-                Ok((EntryId::default(), calls::read_answer(&answer, slot)?))
-            }
+            Ask::Own(_) => read(&answer, Source::Again),
+            Ask::Fresh => read(&answer, Source::New),
         });
         (slot, ask, read)
     }
@@ -241,8 +243,34 @@ impl Queue for Slots {
         try_join_all(leaving).await.map(drop)
     }
 
-    async fn head(&mut self, stream: u16) -> Result<Option<EntryId>, CallError> {
-        calls::end_answer(&call(&self.shard, stream, calls::head).await?)
+    async fn abandoned(&mut self, streams: &[u16]) -> Result<Vec<Delivered>, CallError> {
+        let mut found = Vec::new();
+        for part in streams.chunks(AT_ONCE) {
+            let claims = part.iter().map(async |slot| {
+                let claim =
+                    |stream: &str| calls::claim(stream, &self.settings, EntryId::default(), 1);
+                calls::claim_answer(&call(&self.shard, *slot, claim).await?, *slot)
+            });
+            // Those of a master that is away have to wait.
+            let claimed = join_all(claims).await.into_iter().flatten();
+            found.extend(claimed.flat_map(|(_, entries)| entries));
+        }
+        Ok(found)
+    }
+
+    async fn heads(
+        &mut self,
+        streams: &[u16],
+    ) -> Result<BTreeMap<u16, Option<EntryId>>, CallError> {
+        let mut heads = BTreeMap::new();
+        for part in streams.chunks(AT_ONCE) {
+            let looks = part.iter().map(async |slot| {
+                let head = calls::end_answer(&call(&self.shard, *slot, calls::head).await?)?;
+                Ok::<_, CallError>((*slot, head))
+            });
+            heads.extend(join_all(looks).await.into_iter().flatten());
+        }
+        Ok(heads)
     }
 
     async fn at_hand(

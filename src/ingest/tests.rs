@@ -19,6 +19,9 @@ use crate::telemetry::metrics::Metrics;
 /// Turns that are enough for everything that a test publishes.
 const ENOUGH: usize = 200;
 
+/// Entries of a consumer that may wait.
+const WAITING: usize = 4;
+
 /// What may happen.
 #[derive(Clone, Debug)]
 enum Event {
@@ -84,7 +87,8 @@ impl Stage {
 
     fn consumer(&self, name: &str) -> (Consumer, ModelQueue) {
         let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
-        let (clock, bounds) = (self.world.lock().clock.clone(), Bounds { count: 3, bytes: 400 });
+        let (clock, bounds) =
+            (self.world.lock().clock.clone(), Bounds { count: 3, bytes: 400, waiting: WAITING });
         let consumer = Consumer::new(store, clock, metrics, bounds, self.stop.clone());
         (consumer, ModelQueue::new(&self.world, name))
     }
@@ -195,6 +199,75 @@ proptest! {
             stage.check().await
         })?;
     }
+}
+
+#[test]
+fn an_epoch_waits_for_an_older_one_that_somebody_else_has_in_hand() {
+    run(async {
+        let mut stage = Stage::new();
+        // Nothing of their own, nothing abandoned.
+        for turn in 0..4 {
+            stage.turn(turn % 2, None).await;
+        }
+        stage.world.lock().publish("x", true, false);
+        stage.turn(1, Some(Cut { after: 0, late: true })).await;
+        stage.world.lock().fence("x");
+        stage.world.lock().publish("x", true, false);
+        for _ in 0..6 {
+            stage.turn(0, None).await;
+        }
+        assert_eq!(stage.metrics.history.stored.get(), 0, "it begins no epoch yet");
+        stage.drain().await;
+        let chain = stage.store.chain("x").await.expect("an answer").0;
+        let epochs: Vec<_> = chain.iter().map(|epoch| epoch.name.as_str()).collect();
+        assert_eq!(epochs, ["e0", "e1"]);
+        stage.check().await.expect("whole");
+    });
+}
+
+#[test]
+fn the_first_entry_of_a_channel_waits_for_nobody() {
+    run(async {
+        let mut stage = Stage::new();
+        for turn in 0..4 {
+            stage.turn(turn % 2, None).await;
+        }
+        stage.world.lock().publish("x", true, true);
+        stage.turn(1, Some(Cut { after: 0, late: true })).await;
+        stage.world.lock().publish("xxx", true, true);
+        stage.turn(0, None).await;
+        assert_eq!(stage.metrics.history.stored.get(), 1);
+        stage.drain().await;
+        stage.check().await.expect("whole");
+    });
+}
+
+#[test]
+fn who_can_hold_no_more_takes_over_what_it_waits_for() {
+    run(async {
+        let mut stage = Stage::new();
+        for turn in 0..4 {
+            stage.turn(turn % 2, None).await;
+        }
+        stage.world.lock().publish("x", true, false);
+        stage.turn(1, Some(Cut { after: 0, late: true })).await;
+        // As many as it may have wait for that one, and this consumer's look for abandoned entries is
+        // over for now.
+        stage.world.lock().clock.advance(CLAIM_AFTER - CLAIM_AFTER / 100);
+        stage.turn(0, None).await;
+        stage.turn(0, None).await;
+        stage.world.lock().fence("x");
+        for _ in 0..WAITING + 3 {
+            stage.world.lock().publish("x", true, false);
+            stage.turn(0, None).await;
+        }
+        stage.world.lock().clock.advance(CLAIM_AFTER / 50);
+        for _ in 0..2 * WAITING {
+            stage.turn(0, None).await;
+        }
+        assert!(stage.world.lock().streams.iter().all(|stream| stream.is_empty()));
+        stage.check().await.expect("whole");
+    });
 }
 
 #[test]

@@ -24,6 +24,9 @@ use crate::time::Clock;
 /// Between two looks at whether the connections have left.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Entries of a consumer that may wait for those of others: some MB.
+const MOST_WAITING: usize = 10_000;
+
 /// How long a deletion waits for what was published before it.
 const SETTLES_IN: Duration = Duration::from_secs(5);
 
@@ -131,7 +134,11 @@ fn settings(history: &History, port: u16) -> Settings {
     };
     Settings {
         name,
-        bounds: Bounds { count: ingest.batch_size as usize, bytes: ingest.batch_bytes },
+        bounds: Bounds {
+            count: ingest.batch_size as usize,
+            bytes: ingest.batch_bytes,
+            waiting: MOST_WAITING,
+        },
         claim_after: ingest.claim_after,
         dead_letters: ingest.dead_letters as usize,
     }

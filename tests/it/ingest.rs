@@ -80,7 +80,7 @@ impl Stage {
         let metrics = Arc::new(Metrics::default());
         let settings = Settings {
             name: name.into(),
-            bounds: Bounds { count: 100, bytes: 1 << 20 },
+            bounds: Bounds { count: 100, bytes: 1 << 20, waiting: 10_000 },
             claim_after: CLAIM_AFTER,
             dead_letters: 10,
         };
@@ -153,5 +153,7 @@ fn entry(route: &Route, channel: &str, epoch: &str, offset: u64) -> Command {
     let command = Command::new("XADD").arg(route.keys().archive_stream(channel)).arg("*");
     let command = command.arg("c").arg(channel).arg("e").arg(epoch);
     let command = command.arg("o").number(offset).arg("i").number(id_of(offset).number());
-    command.arg("d").arg(publication(channel, offset))
+    let command = command.arg("d").arg(publication(channel, offset));
+    // The others leave open what was appended below.
+    if offset == 1 { command.arg("n").number(0) } else { command }
 }
