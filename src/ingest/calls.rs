@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use compact_str::CompactString;
-use prost::Message as _;
 
 use super::Settings;
 use super::entry::{Delivered, EntryId, Poison, Source};
 use crate::protocol::publication::Publication;
-use crate::redis::{CallError, Command, Durability, Route, Script, Shard, Value};
+use crate::redis::{CallError, Command, Durability, Route, Script, Shard, StreamEntry, Value};
+
+pub use crate::redis::{first_entry as head, last_entry as tail};
 
 /// The group that all consumers of a prefix are in.
 pub const GROUP: &str = "history";
@@ -92,16 +93,6 @@ pub fn has_group(error: &CallError) -> bool {
     matches!(error, CallError::Refused(text) if text.starts_with("BUSYGROUP"))
 }
 
-/// Reads the first entry of a stream.
-pub fn head(stream: &str) -> Command {
-    Command::new("XRANGE").arg(stream).arg("-").arg("+").arg("COUNT").number(1)
-}
-
-/// Reads the last one.
-pub fn tail(stream: &str) -> Command {
-    Command::new("XREVRANGE").arg(stream).arg("+").arg("-").arg("COUNT").number(1)
-}
-
 /// From the answer to [`head`] or [`tail`].
 pub fn end_answer(answer: &Value) -> Result<Option<EntryId>, CallError> {
     let entries = Delivered::list(answer, 0, Source::Again).ok_or_else(nonsense)?;
@@ -129,7 +120,7 @@ pub fn done_arguments(stored: &str, ids: impl Iterator<Item = EntryId>) -> Vec<B
     head.into_iter().chain(ids.map(|id| Bytes::from(id.to_string()))).collect()
 }
 
-/// See [`super::queue::Queue::at_hand`].
+/// See [`super::queue::Queue::at_hand`]. Fewer than `limit` are all that there are.
 pub async fn at_hand(
     shard: &Arc<Shard>,
     channel: &str,
@@ -137,28 +128,47 @@ pub async fn at_hand(
     (first, last): (u64, u64),
     limit: usize,
 ) -> Result<Vec<Publication>, CallError> {
-    let fill = |route: &Route, command: Command| {
-        let (keys, identity) = (route.keys(), route.identity());
-        let command = command.arg(keys.stream(channel)).arg(keys.stream_meta(channel));
-        let command = command.arg(epoch).arg(&identity.id).arg(route.predecessor());
-        command.number(first).number(last).number(limit as u64)
-    };
-    let script = (Script::ArchiveAtHand, 2);
-    let answer = shard.run(channel, script, Durability::Master, fill).await?;
-    let entries = Delivered::list(&answer, 0, Source::Again).ok_or_else(nonsense)?;
-    // One that cannot be read stays a hole.
-    Ok(entries.iter().filter_map(publication).collect())
+    let (mut found, mut from) = (Vec::new(), first);
+    while found.len() < limit && from <= last {
+        let count = limit - found.len();
+        let fill = |route: &Route, command: Command| {
+            let (keys, identity) = (route.keys(), route.identity());
+            let command = command.arg(keys.stream(channel)).arg(keys.stream_meta(channel));
+            let command = command.arg(epoch).arg(&identity.id).arg(route.predecessor());
+            command.number(from).number(last).number(count as u64)
+        };
+        let script = (Script::ArchiveAtHand, 2);
+        let answer = shard.run(channel, script, Durability::Master, fill).await?;
+        let page = Page::of(&answer).ok_or_else(nonsense)?;
+        found.extend(page.publications);
+        match page.last {
+            Some(last) if page.entries >= count => from = last.saturating_add(1),
+            _ => break,
+        }
+    }
+    Ok(found)
 }
 
-fn publication(entry: &Delivered) -> Option<Publication> {
-    let data = entry.fields.chunks_exact(2).find_map(|pair| match pair {
-        [key, value] if key == "d" => Some(value),
-        _ => None,
-    })?;
-    let mut publication = Publication::decode(data.clone()).ok()?;
-    publication.offset = entry.ticket.id.ms;
-    publication.delta = false;
-    Some(publication)
+/// Entries of a stream at hand.
+struct Page {
+    /// How many there are.
+    entries: usize,
+    /// The offset of the last of them.
+    last: Option<u64>,
+    /// One that cannot be read is left out: it stays a hole.
+    publications: Vec<Publication>,
+}
+
+impl Page {
+    fn of(answer: &Value) -> Option<Self> {
+        let entries: Vec<_> = answer.list()?.iter().map(StreamEntry::of).collect::<Option<_>>()?;
+        let publication = |entry: &StreamEntry<'_>| {
+            Publication::kept(entry.field("d")?.clone(), entry.number()?).ok()
+        };
+        let publications = entries.iter().filter_map(publication).collect();
+        let last = entries.last().and_then(StreamEntry::number);
+        Some(Self { entries: entries.len(), last, publications })
+    }
 }
 
 #[cfg(test)]

@@ -61,6 +61,18 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// From what a broker keeps at an offset of a stream.
+    ///
+    /// # Errors
+    /// It is no publication.
+    pub fn kept(data: Bytes, offset: u64) -> Result<Self, prost::DecodeError> {
+        let mut publication = <Self as prost::Message>::decode(data)?;
+        publication.offset = offset;
+        // Between nodes it only says that patches are allowed.
+        publication.delta = false;
+        Ok(publication)
+    }
+
     /// What subscribers of `channel` get when it is published. The epoch goes along only with the
     /// first publication of a stream, by which they notice that it began anew.
     pub fn for_client_live(&self, channel: &str) -> Self {

@@ -107,6 +107,12 @@ impl Keys {
         format_compact!("{}.archive.stored", self.prefix)
     }
 
+    /// Ours: the PUB/SUB channel on which gateways say in which slot of a cluster something is to be
+    /// archived after a while: the number of the shard and of the slot, with a space between.
+    pub fn archive_arrived(&self) -> CompactString {
+        format_compact!("{}.archive.arrived", self.prefix)
+    }
+
     /// When each client's presence in a channel ends: a sorted set by unix seconds.
     pub fn presence_expire(&self, channel: &str) -> CompactString {
         self.of_channel("presence.expire", channel)
@@ -215,7 +221,9 @@ mod tests {
             assert_eq!(keys.archive_stream(tag), keys.archive_stream(channel));
             assert_eq!(keys.archive_state(channel), format!("p.archive.state.{{{tag}}}"));
         }
-        assert_eq!(keys.channel_of(&keys.archive_stored()), None, "no channel of clients");
+        for name in [keys.archive_stored(), keys.archive_arrived()] {
+            assert_eq!(keys.channel_of(&name), None, "no channel of clients");
+        }
     }
 
     #[test]

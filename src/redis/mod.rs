@@ -17,6 +17,7 @@ mod canary;
 mod cluster;
 mod dial;
 mod driver;
+mod entries;
 mod interest;
 mod keys;
 mod link;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::address::AddressError;
+pub use self::entries::{StreamEntry, first_entry, last_entry};
 pub use self::keys::Keys;
 pub use self::link::{Answer, CallError, Identity, Link};
 pub use self::options::{Access, OptionsError, Place, Replicas, ShardOptions, Source, shards};

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use compact_str::CompactString;
-use prost::Message;
 
 use super::{EPOCH_LETTERS, RedisBroker, flag};
 use crate::broker::{BrokerError, History, Range, StreamTop};
 use crate::protocol::publication::Publication;
-use crate::redis::{CallError, Command, Durability, Redis, Route, Script, Value};
+use crate::redis::{CallError, Command, Durability, Redis, Route, Script, StreamEntry, Value};
 use crate::time::random_letters;
 
 /// What is read, without the epoch that is expected there: equal questions have one answer.
@@ -119,20 +117,16 @@ pub(super) fn history_of(answer: &Value) -> Option<History> {
 }
 
 fn publication_of(entry: &Value) -> Option<Arc<Publication>> {
-    let [id, fields] = entry.list()? else { return None };
-    let (offset, _) = id.str()?.split_once('-')?;
-    let data = fields.list()?.chunks_exact(2).find_map(|pair| match pair {
-        [key, value] if key.str() == Some("d") => value.text(),
-        _ => None,
-    })?;
-    let mut publication = Publication::decode(Bytes::clone(data)).ok()?;
-    publication.offset = offset.parse().ok()?;
-    publication.delta = false;
-    Some(Arc::new(publication))
+    let entry = StreamEntry::of(entry)?;
+    let data = entry.field("d")?.clone();
+    Publication::kept(data, entry.number()?).ok().map(Arc::new)
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use prost::Message;
+
     use super::*;
 
     fn text(text: impl Into<Bytes>) -> Value {

@@ -107,6 +107,36 @@ async fn gaps_are_filled_from_the_stream_at_hand_unless_it_is_of_another_history
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_of_a_long_gap_is_the_only_hole_in_it() {
+    let (stage, server) = alone().await;
+    let info = server.cli(&["INFO", "replication"]);
+    let id = info.iter().find_map(|line| line.strip_prefix("master_replid:")).expect("an id");
+    // More than is read of a stream at once.
+    let last = 2_100;
+    let route = stage.redis.shard("a").route("a").expect("a way");
+    let begin = |offset: u64| {
+        let data = if offset == 5 { vec![0xff] } else { publication("a", offset) };
+        let command = Command::new("XADD").arg(route.keys().stream("a"));
+        let command = command.arg(format!("{offset}-0")).arg("d").arg(data);
+        route.attachment.link.begin(command).expect("sent")
+    };
+    for answer in (1..=last).map(begin).collect::<Vec<_>>() {
+        answer.wait().await.expect("added");
+    }
+    let meta = |route: &Route| {
+        let command = Command::new("HSET").arg(route.keys().stream_meta("a"));
+        command.args(["e", EPOCH, "s", "2100", "f", id.trim()])
+    };
+    stage.call("a", meta).await;
+    stage.append("a", 1..=1).await;
+    stage.append("a", last..=last).await;
+    let (_ingest, metrics) = stage.consumer("one");
+    stage.until_empty("a").await;
+    assert_eq!(stage.holes("a", last).await, [(5, 5)]);
+    assert_eq!(metrics.history.filled.get(), last - 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entries_that_can_never_be_stored_are_put_aside_with_the_reason() {
     let (stage, server) = alone().await;
     let stream = "centrifugo.archive.stream";
