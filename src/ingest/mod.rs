@@ -16,6 +16,7 @@
 //! Software that publishes without appending leaves gaps: see [`gaps`] and [`filling`].
 
 mod alone;
+mod arrivals;
 mod calls;
 mod consumer;
 mod entry;
@@ -41,6 +42,7 @@ use compact_str::CompactString;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::arrivals::Arrivals;
 pub use self::consumer::{Bounds, Consumer, Halt};
 pub use self::entry::{Delivered, EntryId, Poison, Ticket};
 pub use self::passing::{Late, passed};
@@ -81,9 +83,9 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Consumes from now on.
+    /// Consumes from now on. Whoever hears PUB/SUB tells `arrivals`.
     pub fn start(
-        redis: &Redis,
+        (redis, arrivals): (&Redis, &Arc<Arrivals>),
         store: &SharedStore,
         settings: Settings,
         clock: &Clock,
@@ -93,16 +95,20 @@ impl Ingest {
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let settings = Arc::new(settings);
         for shard in redis.shards() {
+            // Only those of clusters say anything there.
+            shard.hear_always(&redis.keys().archive_arrived());
             let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
             let bounds = settings.bounds;
             let consumer = Consumer::new(store, clock.clone(), metrics, bounds, stop.clone());
             let worker = Worker {
                 shard: Arc::clone(shard),
+                arrivals: Arc::clone(arrivals),
                 settings: Arc::clone(&settings),
                 clock: clock.clone(),
                 stop: stop.clone(),
                 end: end.clone(),
                 consumer,
+                slots: None,
                 complaints: Seldom::default(),
             };
             tasks.spawn(end.clone().run_until_cancelled_owned(worker.run()));
@@ -131,11 +137,14 @@ impl Drop for Ingest {
 /// Consumes the streams of one shard.
 struct Worker {
     shard: Arc<Shard>,
+    arrivals: Arc<Arrivals>,
     settings: Arc<Settings>,
     clock: Clock,
     stop: CancellationToken,
     end: CancellationToken,
     consumer: Consumer,
+    /// The streams of a cluster, which are not found anew after every failure.
+    slots: Option<Slots>,
     complaints: Seldom,
 }
 
@@ -170,8 +179,10 @@ impl Worker {
 
     async fn slots(&mut self) -> Result<(), Halt> {
         let (shard, settings) = (Arc::clone(&self.shard), Arc::clone(&self.settings));
-        let mut queue = Slots::new(shard, settings, self.clock.clone());
-        self.consumer.run(&mut queue).await?;
+        let fresh = || Slots::new(shard, settings, self.clock.clone(), &self.arrivals);
+        let queue = self.slots.get_or_insert_with(fresh);
+        queue.restart();
+        self.consumer.run(queue).await?;
         Ok(queue.leave().await?)
     }
 }

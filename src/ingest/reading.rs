@@ -107,8 +107,10 @@ pub struct Pace {
 
 /// Where entries came a moment ago.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// Where none have come for long. This is how late the first one may be.
-const LONGEST: Duration = Duration::from_millis(500);
+/// Where none have come for long. This is how late the first one may be if nobody tells of it.
+const LONGEST: Duration = Duration::from_secs(10);
+/// After something went wrong.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
 impl Pace {
     pub fn new(now: Instant) -> Self {
@@ -119,6 +121,17 @@ impl Pace {
     pub fn read(&mut self, found: bool, now: Instant) {
         self.pause = if found { SHORTEST } else { (self.pause * 2).min(LONGEST) };
         self.next = if found { now } else { now + self.pause };
+    }
+
+    /// Something is about to come, or has come.
+    pub fn wake(&mut self, now: Instant) {
+        self.pause = SHORTEST;
+        self.next = now;
+    }
+
+    /// What was read could not leave.
+    pub fn failed(&mut self, now: Instant) {
+        self.next = now + AFTER_FAILURE;
     }
 }
 
@@ -177,15 +190,26 @@ mod tests {
     fn a_quiet_stream_is_looked_at_less_and_less() {
         let now = Clock::manual(0).now();
         let mut pace = Pace::new(now);
-        let pauses: Vec<_> = (0..8)
-            .map(|_| {
-                pace.read(false, now);
-                pace.next - now
-            })
-            .collect();
-        assert_eq!(pauses.last(), Some(&LONGEST));
-        assert!(pauses.windows(2).all(|pair| pair[0] <= pair[1]));
+        let mut quiet = Duration::ZERO;
+        while quiet < 5 * LONGEST {
+            pace.read(false, now + quiet);
+            let pause = pace.next - (now + quiet);
+            assert!(pause <= quiet + 2 * SHORTEST, "not longer than nothing came: {pause:?}");
+            quiet += pause;
+        }
+        assert_eq!(pace.pause, LONGEST);
         pace.read(true, now);
         assert_eq!(pace.next, now);
+    }
+
+    #[test]
+    fn a_stream_of_which_somebody_tells_is_looked_at_at_once_and_again_soon() {
+        let now = Clock::manual(0).now();
+        let mut pace = Pace::new(now);
+        (0..20).for_each(|_| pace.read(false, now));
+        pace.wake(now);
+        assert_eq!(pace.next, now);
+        pace.read(false, now);
+        assert_eq!(pace.next, now + 2 * SHORTEST, "who told of it may have been faster");
     }
 }

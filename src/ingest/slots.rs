@@ -1,17 +1,20 @@
 //! The archive streams of a cluster: one for each hash slot in which something was published.
 //!
 //! No command reads streams of different slots, and so many connections could not wait. So each
-//! stream is asked by itself, all that are due at the same time, and seldom where nothing comes. Which
-//! streams there are is a set that gateways add to; a slow look at all the other slots finds those
-//! that a failover took out of the set.
+//! stream is asked by itself, all that are due at the same time, and seldom where nothing comes; when
+//! something comes there again, gateways say so. Which streams there are is a set that gateways add to;
+//! a slow look at all the other slots finds those that a failover took out of the set, or of whose
+//! arrivals nobody heard. A master that is away takes along only the streams that are its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::Settings;
+use super::arrivals::{Arrivals, Inbox};
 use super::calls;
 use super::entry::{Delivered, EntryId, Poison, Source, Ticket};
 use super::queue::Queue;
@@ -34,6 +37,11 @@ pub struct Slots {
     settings: Arc<Settings>,
     clock: Clock,
     streams: BTreeMap<u16, State>,
+    /// All of them by [`Pace::next`], and the slot.
+    schedule: BTreeSet<(Instant, u16)>,
+    arrivals: Arc<Inbox>,
+    /// How many slots are known to be in the set.
+    listed: u64,
     next_look: Instant,
     /// The first slot of the next look.
     look_from: u16,
@@ -46,16 +54,24 @@ struct State {
     pace: Pace,
 }
 
-/// The slots that have an archive stream, by the set that gateways add to.
+/// The slots that have an archive stream, by the set that gateways add to; none if it has as many as
+/// are `known`, which then becomes how many it has.
 ///
 /// # Errors
 /// See [`CallError`].
-pub async fn listed(shard: &Shard) -> Result<BTreeSet<u16>, CallError> {
-    let key = |route: &Route| route.keys().archive_slots();
-    let at = shard.attachment()?.keys().archive_slots();
-    let answer = shard.call(&at, |route| Command::new("SMEMBERS").arg(key(route))).await?;
-    let slots = answer.list().ok_or_else(calls::nonsense)?.iter();
-    let slots = slots.filter_map(|slot| u16::try_from(slot.number()?).ok());
+pub async fn listed(shard: &Shard, known: &mut u64) -> Result<BTreeSet<u16>, CallError> {
+    let set = shard.attachment()?.keys().archive_slots();
+    let call = async |name| {
+        shard.call(&set, |route| Command::new(name).arg(route.keys().archive_slots())).await
+    };
+    let count = call("SCARD").await?.number().ok_or_else(calls::nonsense)?;
+    if count == *known {
+        return Ok(BTreeSet::new());
+    }
+    let answer = call("SMEMBERS").await?;
+    let members = answer.list().ok_or_else(calls::nonsense)?;
+    *known = members.len() as u64;
+    let slots = members.iter().filter_map(|slot| u16::try_from(slot.number()?).ok());
     Ok(slots.filter(|slot| usize::from(*slot) < SLOTS).collect())
 }
 
@@ -73,38 +89,56 @@ pub async fn call(
 }
 
 impl Slots {
-    pub fn new(shard: Arc<Shard>, settings: Arc<Settings>, clock: Clock) -> Self {
+    pub fn new(
+        shard: Arc<Shard>,
+        settings: Arc<Settings>,
+        clock: Clock,
+        arrivals: &Arrivals,
+    ) -> Self {
         let next_look = clock.now();
         Self {
+            arrivals: arrivals.inbox(shard.number()),
             shard,
             settings,
             clock,
             streams: BTreeMap::new(),
+            schedule: BTreeSet::new(),
+            listed: 0,
             next_look,
             look_from: 0,
             complaints: Seldom::default(),
         }
     }
 
+    /// Begins anew with the streams that are known: what is in hand is read again.
+    pub fn restart(&mut self) {
+        self.streams.values_mut().for_each(|state| state.reading.doubt());
+    }
+
     /// Leaves the consumer groups, unless entries are still in hand there.
     ///
     /// # Errors
-    /// See [`CallError`].
+    /// See [`CallError`]: of some group.
     pub async fn leave(&self) -> Result<(), CallError> {
         let slots: Vec<_> = self.streams.keys().copied().collect();
+        let mut left = Ok(());
         for part in slots.chunks(AT_ONCE) {
             let leaving = part.iter().map(|slot| {
                 let args = vec![calls::GROUP.into(), self.settings.name.as_bytes().to_vec().into()];
                 self.run(*slot, Script::ArchiveLeave, args)
             });
-            try_join_all(leaving).await?;
+            left = join_all(leaving).await.into_iter().fold(left, Result::and);
         }
-        Ok(())
+        left
     }
 
-    /// Finds streams that are not known yet.
-    async fn look(&mut self) -> Result<(), CallError> {
-        let mut found = listed(&self.shard).await?;
+    /// Finds streams that are not known yet. Those of a master that is away are found later.
+    async fn look(&mut self) {
+        let listed = listed(&self.shard, &mut self.listed).await;
+        let mut found = listed.unwrap_or_else(|error| {
+            self.complain(&error, "the set of archive streams cannot be read, trying on");
+            BTreeSet::new()
+        });
         let slots = (0..SLOTS).cycle().skip(usize::from(self.look_from)).take(LOOK_AT);
         let slots: Vec<_> = slots.filter_map(|slot| u16::try_from(slot).ok()).collect();
         let unknown = slots.iter().filter(|slot| !self.streams.contains_key(slot));
@@ -116,11 +150,39 @@ impl Slots {
         found.extend(filled.map(|(slot, _)| slot));
         self.look_from = ((usize::from(self.look_from) + LOOK_AT) % SLOTS) as u16;
         let now = self.clock.now();
-        for slot in found {
-            let fresh = || State { reading: Reading::new(now), pace: Pace::new(now) };
-            self.streams.entry(slot).or_insert_with(fresh);
+        found.into_iter().for_each(|slot| self.find(slot, now));
+    }
+
+    /// Takes note of a stream, if it is not known yet.
+    fn find(&mut self, slot: u16, now: Instant) {
+        self.streams.entry(slot).or_insert_with(|| {
+            self.schedule.insert((now, slot));
+            State { reading: Reading::new(now), pace: Pace::new(now) }
+        });
+    }
+
+    /// Changes the state of a stream, and with it when it is looked at.
+    fn change(&mut self, slot: u16, change: impl FnOnce(&mut State)) {
+        let Some(state) = self.streams.get_mut(&slot) else { return };
+        self.schedule.remove(&(state.pace.next, slot));
+        change(state);
+        self.schedule.insert((state.pace.next, slot));
+    }
+
+    /// Looks at once where somebody says that something comes.
+    fn wake(&mut self, now: Instant) {
+        for slot in self.arrivals.take() {
+            self.find(slot, now);
+            self.change(slot, |state| state.pace.wake(now));
         }
-        Ok(())
+    }
+
+    /// Shards say themselves that they are away.
+    fn complain(&self, error: &CallError, what: &'static str) {
+        if *error != CallError::Unavailable && self.complaints.may(self.clock.unix_millis()) {
+            let shard = self.shard.number();
+            tracing::warn!(shard, %error, "{what}");
+        }
     }
 
     /// Asks one stream what its reading says.
@@ -152,26 +214,27 @@ impl Slots {
     /// Takes note of an answer, and returns its entries.
     fn note(&mut self, (slot, ask, answer): Answer, now: Instant) -> Vec<Delivered> {
         let next_claim = now + jittered(self.settings.claim_after);
-        let Some(state) = self.streams.get_mut(&slot) else { return Vec::new() };
         let (cursor, entries) = match answer {
             Ok(read) => read,
             Err(error) => {
-                // What it answered may have been lost on the way.
-                state.reading.doubt();
-                state.pace.read(false, now);
-                if self.complaints.may(self.clock.unix_millis()) {
-                    tracing::warn!(slot, %error, "an archive stream cannot be read, trying on");
-                }
+                self.complain(&error, "an archive stream cannot be read, trying on");
+                self.change(slot, |state| {
+                    // What it answered may have been lost on the way.
+                    state.reading.doubt();
+                    state.pace.read(false, now);
+                });
                 return Vec::new();
             }
         };
-        match ask {
-            Ask::Own(_) => state.reading.read_own(entries.last().map(|one| one.ticket.id)),
-            Ask::Claim(_) => state.reading.claimed(cursor, next_claim),
-            Ask::Fresh => {}
-        }
-        // Behind own and claimed entries the new ones are read at once.
-        state.pace.read(ask != Ask::Fresh || !entries.is_empty(), now);
+        self.change(slot, |state| {
+            match ask {
+                Ask::Own(_) => state.reading.read_own(entries.last().map(|one| one.ticket.id)),
+                Ask::Claim(_) => state.reading.claimed(cursor, next_claim),
+                Ask::Fresh => {}
+            }
+            // Behind own and claimed entries the new ones are read at once.
+            state.pace.read(ask != Ask::Fresh || !entries.is_empty(), now);
+        });
         entries
     }
 
@@ -199,24 +262,22 @@ impl Queue for Slots {
         patience: Duration,
     ) -> Result<Vec<Delivered>, CallError> {
         let now = self.clock.now();
+        self.wake(now);
         if now >= self.next_look {
             self.next_look = now + LOOK_EVERY;
-            self.look().await?;
+            self.look().await;
         }
-        let mut due: Vec<_> =
-            self.streams.iter().map(|(slot, state)| (state.pace.next, *slot)).collect();
-        due.sort_unstable();
-        let first = due.first().map(|(next, _)| *next);
-        due.retain(|(next, _)| *next <= now);
-        due.truncate(AT_ONCE);
+        let due = self.schedule.range(..=(now, u16::MAX)).take(AT_ONCE);
+        let due: Vec<_> = due.map(|(_, slot)| *slot).collect();
         if due.is_empty() {
-            let pause = first.map_or(patience, |next| next.saturating_duration_since(now));
-            tokio::time::sleep(pause.min(patience)).await;
+            let next = self.schedule.first().map(|(next, _)| next.saturating_duration_since(now));
+            let pause = next.unwrap_or(patience).min(patience);
+            let _ = timeout(pause, self.arrivals.rung()).await;
             return Ok(Vec::new());
         }
         let each = (count / due.len()).max(1);
         let mut asks = Vec::with_capacity(due.len());
-        for (_, slot) in due {
+        for slot in due {
             if let Some(state) = self.streams.get_mut(&slot) {
                 asks.push((slot, state.reading.next(now)));
             }
@@ -227,6 +288,7 @@ impl Queue for Slots {
         Ok(answers.into_iter().flat_map(|answer| self.note(answer, now)).collect())
     }
 
+    /// What cannot leave now is read again.
     async fn done(&mut self, tickets: &[Ticket]) -> Result<(), CallError> {
         let mut streams: BTreeMap<u16, Vec<EntryId>> = BTreeMap::new();
         for ticket in tickets {
@@ -238,9 +300,19 @@ impl Queue for Slots {
             .flat_map(|(slot, ids)| ids.chunks(calls::LEAVING).map(|part| (*slot, part)));
         let leaving = parts.map(|(slot, part)| {
             let args = calls::done_arguments(&stored, part.iter().copied());
-            self.run(slot, Script::ArchiveDone, args)
+            let left = self.run(slot, Script::ArchiveDone, args);
+            async move { (slot, left.await) }
         });
-        try_join_all(leaving).await.map(drop)
+        let left = join_all(leaving).await;
+        let now = self.clock.now();
+        for (slot, error) in left.into_iter().filter_map(|(slot, left)| Some((slot, left.err()?))) {
+            self.complain(&error, "what is stored cannot leave an archive stream, trying on");
+            self.change(slot, |state| {
+                state.reading.doubt();
+                state.pace.failed(now);
+            });
+        }
+        Ok(())
     }
 
     async fn abandoned(&mut self, streams: &[u16]) -> Result<Vec<Delivered>, CallError> {

@@ -15,6 +15,7 @@ use crate::redis::{CallError, Command, Redis, Shard, Value};
 use crate::telemetry::health::{Health, Queue as QueueHealth, QueueLimits};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::metrics::labels::RedisShard;
+use crate::telemetry::seldom::Seldom;
 use crate::time::Clock;
 
 /// How often it is measured.
@@ -37,7 +38,9 @@ pub fn watch(
             metrics: Arc::clone(metrics),
             health: health.watch_queue(shard.number(), limits),
             streams: BTreeMap::new(),
+            listed: 0,
             turn: 0,
+            complaints: Seldom::default(),
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
             let mut ticks = interval(EVERY);
@@ -57,7 +60,10 @@ struct Gauge {
     health: QueueHealth,
     /// By slot: 0 where there are none.
     streams: BTreeMap<u16, Waiting>,
+    /// How many slots are known to be in the set of a cluster.
+    listed: u64,
     turn: usize,
+    complaints: Seldom,
 }
 
 /// What waits in one stream.
@@ -95,9 +101,11 @@ impl Gauge {
         Ok(())
     }
 
+    /// What is at a master that is away stays as it was, as long as there is another one.
     async fn look_at_slots(&mut self) -> Result<(), CallError> {
-        for slot in slots::listed(&self.shard).await? {
-            self.streams.entry(slot).or_default();
+        let listed = slots::listed(&self.shard, &mut self.listed).await;
+        for slot in listed.iter().flatten() {
+            self.streams.entry(*slot).or_default();
         }
         let count = self.streams.len();
         let chosen = self.streams.keys().cycle().skip(self.turn).take(count.min(STREAMS));
@@ -110,7 +118,20 @@ impl Gauge {
         });
         let seen = join_all(looks).await;
         self.turn = if count == 0 { 0 } else { (self.turn + STREAMS) % count };
-        self.streams.extend(seen.into_iter().filter_map(|(slot, seen)| Some((slot, seen.ok()?))));
+        let seen = seen.into_iter().filter_map(|(slot, seen)| Some((slot, seen.ok()?)));
+        let seen: Vec<_> = seen.collect();
+        if let Err(error) = listed {
+            if seen.is_empty() {
+                return Err(error);
+            }
+            // Shards say themselves that they are away.
+            let is_news = error != CallError::Unavailable;
+            if is_news && self.complaints.may(self.clock.unix_millis()) {
+                let shard = self.shard.number();
+                tracing::warn!(shard, %error, "the set of archive streams cannot be read");
+            }
+        }
+        self.streams.extend(seen);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::archive::SharedStore;
@@ -13,6 +14,7 @@ use crate::broker::{
 use crate::config::Config;
 use crate::config::engine::EngineType;
 use crate::hub::Hub;
+use crate::ingest::Arrivals;
 use crate::lifecycle::Lifecycle;
 use crate::node::Peers;
 use crate::presence::{MemoryPresence, Presence, RedisPresence};
@@ -29,6 +31,8 @@ pub enum Engine {
         broker: Arc<RedisBroker>,
         presence: Arc<RedisPresence>,
         hub: Arc<Hub>,
+        /// What consumers of this process are told.
+        arrivals: Arc<Arrivals>,
         /// The time over which those are told that have missed something.
         spread: Duration,
     },
@@ -60,9 +64,14 @@ impl Engine {
         let control = ControlNames::new(&keys, &uid, inlet);
         let receiver = Receiver::new(Arc::clone(hub), clock.clone(), keys, spread);
         let receiver = receiver.with_control(control);
-        let stored = Arc::<Stored>::default();
+        let (stored, arrivals) = (Arc::<Stored>::default(), Arc::<Arrivals>::default());
+        let (heard, names) = (Arc::clone(&arrivals), Keys::new(&settings.prefix));
         let receiver: Arc<dyn Receive> = match store.is_some() {
-            true => Arc::new(receiver.with_stored(Arc::clone(&stored))),
+            true => {
+                let receiver = receiver.with_stored(Arc::clone(&stored));
+                let listener = move |name: &str, message: &Bytes| heard.take(&names, name, message);
+                Arc::new(receiver.with_listener(Box::new(listener)))
+            }
             false => Arc::new(receiver),
         };
         let redis = match store.is_some() {
@@ -87,7 +96,7 @@ impl Engine {
         let controller = RedisControl::new(Arc::clone(&redis), clock.clone(), &uid);
         let peers = Peers::new(id, Controller::Redis(controller));
         let hub = Arc::clone(hub);
-        Ok((Self::Redis { redis, broker, presence, hub, spread }, peers, Some(outlet)))
+        Ok((Self::Redis { redis, broker, presence, hub, arrivals, spread }, peers, Some(outlet)))
     }
 
     pub fn broker(
@@ -120,18 +129,18 @@ impl Engine {
 
     /// Connects, and keeps connected until the hard stop.
     pub fn start(&self, lifecycle: &Lifecycle) {
-        if let Self::Redis { redis, broker, presence, hub, spread } = self {
+        if let Self::Redis { redis, broker, presence, hub, spread, .. } = self {
             presence.start(&lifecycle.hard);
             broker.start(hub, *spread, &lifecycle.hard);
             redis.start(&lifecycle.hard);
         }
     }
 
-    /// The connections to Redis, if that is the engine.
-    pub fn redis(&self) -> Option<&Arc<Redis>> {
+    /// The connections to Redis, if that is the engine, and what consumers hear over them.
+    pub fn redis(&self) -> Option<(&Arc<Redis>, &Arc<Arrivals>)> {
         match self {
             Self::Memory { .. } => None,
-            Self::Redis { redis, .. } => Some(redis),
+            Self::Redis { redis, arrivals, .. } => Some((redis, arrivals)),
         }
     }
 

@@ -15,9 +15,9 @@ use crate::broker::erase;
 use crate::config::engine::EngineType;
 use crate::config::history::{History, HistoryStore};
 use crate::history::{CopiesLeft, Forget, NotSettled, Settle};
-use crate::ingest::{self, Bounds, Ingest, Settings};
+use crate::ingest::{self, Arrivals, Bounds, Ingest, Settings};
 use crate::lifecycle::Lifecycle;
-use crate::redis::{Receive, Redis, Reporting};
+use crate::redis::{Keys, Receive, Redis, Reporting};
 use crate::telemetry::health::QueueLimits;
 use crate::time::Clock;
 
@@ -52,13 +52,17 @@ impl Alone {
         if config.engine.r#type == EngineType::Memory {
             return Ok(None);
         }
-        let deaf: Arc<dyn Receive> = Arc::new(Deaf);
-        let redis = Redis::reporting(&config.engine.redis, clock, &deaf, reporting)?;
+        let arrivals = Arc::<Arrivals>::default();
+        let keys = Keys::new(&config.engine.redis.prefix);
+        let hearing = Hearing { keys, arrivals: Arc::clone(&arrivals) };
+        let hearing: Arc<dyn Receive> = Arc::new(hearing);
+        let redis = Redis::reporting(&config.engine.redis, clock, &hearing, reporting)?;
         let end = CancellationToken::new();
         redis.start(&end);
         ingest::watch(&redis, clock, (&reporting.health, limits(config)), &reporting.metrics, &end);
         let settings = settings(&config.history, config.history.port);
-        let ingest = Ingest::start(&redis, store, settings, clock, &reporting.metrics);
+        let (from, metrics) = ((&*redis, &arrivals), &reporting.metrics);
+        let ingest = Ingest::start(from, store, settings, clock, metrics);
         Ok(Some(Self { redis, ingest, end }))
     }
 
@@ -72,7 +76,7 @@ impl Alone {
 /// Watches the archive streams of a gateway, and consumes them if its store is embedded.
 pub fn in_gateway(
     config: &Config,
-    redis: &Arc<Redis>,
+    (redis, arrivals): (&Arc<Redis>, &Arc<Arrivals>),
     store: &SharedStore,
     (clock, reporting): (&Clock, &Reporting),
     lifecycle: &Lifecycle,
@@ -83,7 +87,8 @@ pub fn in_gateway(
         return;
     }
     let settings = settings(&config.history, config.http_server.port);
-    let ingest = Ingest::start(redis, store, settings, clock, &reporting.metrics);
+    let from = (&**redis, arrivals);
+    let ingest = Ingest::start(from, store, settings, clock, &reporting.metrics);
     let (lifecycle, limit) = (lifecycle.clone(), config.shutdown.timeout);
     let tracker = lifecycle.tracker.clone();
     tracker.spawn(async move {
@@ -149,14 +154,19 @@ fn limits(config: &Config) -> QueueLimits {
     QueueLimits { entries: history.backlog.into(), lag: history.ingest.max_lag }
 }
 
-/// Hears nothing of what clients are told.
-struct Deaf;
+/// Hears what consumers are told, and nothing of what clients are.
+struct Hearing {
+    keys: Keys,
+    arrivals: Arc<Arrivals>,
+}
 
-impl Receive for Deaf {
-    fn message(&self, _: &str, _: &Bytes) {}
+impl Receive for Hearing {
+    fn message(&self, name: &str, message: &Bytes) {
+        self.arrivals.take(&self.keys, name, message);
+    }
 
-    fn is_wanted(&self, _: &str) -> bool {
-        false
+    fn is_wanted(&self, name: &str) -> bool {
+        self.keys.channel_of(name).is_none()
     }
 
     fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {

@@ -1,5 +1,6 @@
 //! Consumers of the archive streams, with real servers: what was appended is in the archive, once.
 
+mod cluster;
 mod faults;
 mod rate;
 mod service;
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageId, SharedStore, Span};
 use bobolink::config;
-use bobolink::ingest::{Bounds, Ingest, Settings};
+use bobolink::ingest::{Arrivals, Bounds, Ingest, Settings};
 use bobolink::protocol::publication::Publication;
-use bobolink::redis::{Command, Receive, Redis, Route, Value};
+use bobolink::redis::{Command, Keys, Receive, Redis, Route, Value};
 use bobolink::telemetry::metrics::Metrics;
 use bobolink::time::Clock;
 use bytes::Bytes;
@@ -33,20 +34,26 @@ const CLAIM_AFTER: Duration = Duration::from_secs(2);
 /// Connections to Redis, and an archive.
 struct Stage {
     redis: Arc<Redis>,
+    arrivals: Arc<Arrivals>,
     store: SharedStore,
     clock: Clock,
     _folder: TempDir,
     _stop: DropGuard,
 }
 
-/// Hears nothing.
-struct Deaf;
+/// Hears what consumers are told.
+struct Hearing {
+    keys: Keys,
+    arrivals: Arc<Arrivals>,
+}
 
-impl Receive for Deaf {
-    fn message(&self, _: &str, _: &Bytes) {}
+impl Receive for Hearing {
+    fn message(&self, name: &str, message: &Bytes) {
+        self.arrivals.take(&self.keys, name, message);
+    }
 
     fn is_wanted(&self, _: &str) -> bool {
-        false
+        true
     }
 
     fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
@@ -63,8 +70,10 @@ impl Stage {
     async fn reaching(adapt: impl FnOnce(&mut config::redis::Redis)) -> Self {
         let mut settings = config::redis::Redis::default();
         adapt(&mut settings);
-        let (clock, deaf) = (Clock::real(), Arc::new(Deaf) as Arc<dyn Receive>);
-        let redis = Redis::new(&settings, &clock, &deaf).expect("settings");
+        let (clock, arrivals) = (Clock::real(), Arc::<Arrivals>::default());
+        let keys = Keys::new(&settings.prefix);
+        let hearing: Arc<dyn Receive> = Arc::new(Hearing { keys, arrivals: Arc::clone(&arrivals) });
+        let redis = Redis::new(&settings, &clock, &hearing).expect("settings");
         let stop = CancellationToken::new();
         redis.start(&stop);
         tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
@@ -72,7 +81,7 @@ impl Stage {
         let path = folder.path().join("history.db");
         let store = EmbeddedStore::open(&EmbeddedSettings { path, cache: 1 << 20 }, "first".into());
         let store = Arc::new(store.expect("opens"));
-        Self { redis, store, clock, _folder: folder, _stop: stop.drop_guard() }
+        Self { redis, arrivals, store, clock, _folder: folder, _stop: stop.drop_guard() }
     }
 
     /// A consumer of the group.
@@ -84,7 +93,8 @@ impl Stage {
             claim_after: CLAIM_AFTER,
             dead_letters: 10,
         };
-        let ingest = Ingest::start(&self.redis, &self.store, settings, &self.clock, &metrics);
+        let from = (&*self.redis, &self.arrivals);
+        let ingest = Ingest::start(from, &self.store, settings, &self.clock, &metrics);
         (ingest, metrics)
     }
 

@@ -15,6 +15,9 @@ use crate::hub::{self, Hub, Voided};
 use crate::redis::{Keys, Receive};
 use crate::time::Clock;
 
+/// Takes a message of a PUB/SUB channel that is none of clients: the channel's name, and the message.
+pub type Listener = Box<dyn Fn(&str, &Bytes) + Send + Sync>;
+
 /// Gives the subscribers of this node what comes for them.
 pub struct Receiver {
     hub: Arc<Hub>,
@@ -23,6 +26,7 @@ pub struct Receiver {
     spread: Duration,
     control: Option<ControlNames>,
     stored: Option<Arc<Stored>>,
+    listener: Option<Listener>,
     /// By shard, those who get nothing more and are told as soon as they could recover.
     voided: Mutex<HashMap<usize, Vec<Voided>>>,
 }
@@ -31,7 +35,8 @@ impl Receiver {
     /// For messages under the names of `keys`. When a new master may lack what was delivered, those
     /// who have a position are told over the time of `spread`.
     pub fn new(hub: Arc<Hub>, clock: Clock, keys: Keys, spread: Duration) -> Self {
-        Self { hub, clock, keys, spread, control: None, stored: None, voided: Mutex::default() }
+        let voided = Mutex::default();
+        Self { hub, clock, keys, spread, control: None, stored: None, listener: None, voided }
     }
 
     /// Takes control messages as well.
@@ -43,12 +48,18 @@ impl Receiver {
     pub fn with_stored(self, stored: Arc<Stored>) -> Self {
         Self { stored: Some(stored), ..self }
     }
+
+    /// Has somebody else hear what is not for clients.
+    pub fn with_listener(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
+    }
 }
 
 impl Receive for Receiver {
     fn message(&self, name: &str, payload: &Bytes) {
         let Some(channel) = self.keys.channel_of(name) else {
             self.stored.iter().for_each(|stored| stored.take(&self.keys, name, payload));
+            self.listener.iter().for_each(|listener| listener(name, payload));
             return self.control.iter().for_each(|control| control.take(name, payload));
         };
         let now_ms = self.clock.unix_millis();

@@ -37,7 +37,8 @@ async fn a_backlog_is_worked_off() {
         claim_after: CLAIM_AFTER * 100,
         dead_letters: 10,
     };
-    let _ingest = Ingest::start(&stage.redis, &stage.store, settings, &clock, &metrics);
+    let _ingest =
+        Ingest::start((&stage.redis, &stage.arrivals), &stage.store, settings, &clock, &metrics);
     stage.until_empty("").await;
     let (took, cpu) = (clock.now() - started, cpu_seconds() - before);
     stage.has_all("c7", each).await;
