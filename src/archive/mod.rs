@@ -42,6 +42,11 @@ pub trait MessageStore: Send + Sync {
     /// The epoch of every channel that has no message yet; the same for the store's whole life.
     fn first_epoch(&self) -> &str;
 
+    /// Bytes of the longest encoded publication that it takes.
+    fn largest(&self) -> usize {
+        usize::MAX
+    }
+
     /// Stores a batch in any order. What is there already, or was and is deleted, stays as it is. An
     /// epoch that the channel does not have yet becomes its newest and is open.
     ///

@@ -3,8 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::archive::{Blocks, SharedStore};
+use prost::Message as _;
+
+use super::BrokerError;
+use crate::archive::{Blocks, SharedStore, StoreError};
+use crate::protocol::publication::Publication;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::seldom::Seldom;
 use crate::time::Clock;
 
 /// What the archive may take and give at once.
@@ -29,13 +34,16 @@ pub struct Archive {
     store: SharedStore,
     blocks: Blocks,
     limits: Limits,
+    clock: Clock,
+    complaints: Seldom,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Archive {
     pub fn new(store: SharedStore, clock: Clock, limits: Limits, metrics: Arc<Metrics>) -> Self {
-        let blocks = Blocks::new(Arc::clone(&store), clock, Arc::clone(&metrics), limits.cache);
-        Self { store, blocks, limits, metrics }
+        let (shared, counted) = (Arc::clone(&store), Arc::clone(&metrics));
+        let blocks = Blocks::new(shared, clock.clone(), counted, limits.cache);
+        Self { store, blocks, limits, clock, complaints: Seldom::default(), metrics }
     }
 
     pub fn store(&self) -> &SharedStore {
@@ -52,5 +60,23 @@ impl Archive {
 
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Refuses what the store would never take, before anybody is told that it will be there.
+    pub(super) fn check_size(&self, publication: &Publication) -> Result<(), BrokerError> {
+        match publication.encoded_len() <= self.store.largest() {
+            true => Ok(()),
+            false => Err(BrokerError::BadRequest(
+                "the publication is larger than the archive takes: 15 MiB with MongoDB",
+            )),
+        }
+    }
+
+    /// The store cannot be read, which may be so for many at once.
+    pub(super) fn unavailable(&self, error: &StoreError) -> BrokerError {
+        if self.complaints.may(self.clock.unix_millis()) {
+            tracing::error!(%error, "the archive cannot be read");
+        }
+        BrokerError::ArchiveUnavailable
     }
 }

@@ -26,7 +26,6 @@ use crate::archive::{
 };
 use crate::protocol::publication::Publication;
 use crate::telemetry::health::{Archiving, Health};
-use crate::telemetry::metrics::Metrics;
 use crate::time::{Clock, random_letters};
 
 /// Publications of one commit.
@@ -39,7 +38,7 @@ const RESTORED: usize = 300;
 /// See the [module](self).
 pub struct ArchivedBroker {
     streams: Arc<MemoryBroker>,
-    archive: Archive,
+    archive: Arc<Archive>,
     clock: Clock,
     queue: mpsc::Sender<Waiting>,
     waiting: Mutex<Option<mpsc::Receiver<Waiting>>>,
@@ -68,7 +67,7 @@ impl ArchivedBroker {
     pub fn new(streams: MemoryBroker, archive: Archive, clock: Clock) -> Self {
         let (queue, waiting) = mpsc::channel(archive.limits().backlog.max(1));
         let waiting = Mutex::new(Some(waiting));
-        let (streams, health) = (Arc::new(streams), Arc::default());
+        let (streams, archive, health) = (Arc::new(streams), Arc::new(archive), Arc::default());
         Self { streams, archive, clock, queue, waiting, health }
     }
 
@@ -82,9 +81,8 @@ impl ArchivedBroker {
         let Some(waiting) = self.waiting.lock().take() else { return };
         let archiver = Archiver {
             streams: Arc::clone(&self.streams),
-            store: Arc::clone(self.archive.store()),
+            archive: Arc::clone(&self.archive),
             clock: self.clock.clone(),
-            metrics: Arc::clone(&self.archive.metrics),
             health: Arc::clone(&self.health),
         };
         tokio::spawn(archiver.run(waiting));
@@ -144,7 +142,7 @@ impl ArchivedBroker {
     ) -> Result<History, BrokerError> {
         if self.streams.draft(channel).is_none() {
             let restored = restore(self.archive.store(), &self.clock, channel, options).await;
-            let (stream, known) = restored.map_err(|error| unavailable(&error))?;
+            let (stream, known) = restored.map_err(|error| self.archive.unavailable(&error))?;
             if !known {
                 // Made-up names cost nothing: every channel without a message has the same epoch.
                 let mut stream = stream;
@@ -159,9 +157,8 @@ impl ArchivedBroker {
 /// The task that archives.
 struct Archiver {
     streams: Arc<MemoryBroker>,
-    store: SharedStore,
+    archive: Arc<Archive>,
     clock: Clock,
-    metrics: Arc<Metrics>,
     health: Arc<Health>,
 }
 
@@ -169,11 +166,11 @@ impl Archiver {
     async fn run(self, mut waiting: mpsc::Receiver<Waiting>) {
         let mut batch = Vec::new();
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
-            self.metrics.history.backlog.set((waiting.len() + batch.len()) as i64);
+            self.archive.metrics.history.backlog.set((waiting.len() + batch.len()) as i64);
             while !batch.is_empty() {
                 batch = self.archive(batch).await;
             }
-            self.metrics.history.backlog.set(waiting.len() as i64);
+            self.archive.metrics.history.backlog.set(waiting.len() as i64);
         }
     }
 
@@ -186,21 +183,21 @@ impl Archiver {
         }
         let records = placed.iter().map(Placed::record).collect();
         let started = self.clock.now();
-        let stored = self.store.append(records).await;
+        let stored = self.archive.store().append(records).await;
         let took = self.clock.now().saturating_duration_since(started);
-        self.metrics.history.commit_duration.observe(took.as_secs_f64());
+        self.archive.metrics.history.commit_duration.observe(took.as_secs_f64());
         match stored {
             Ok(appended) if appended.duplicates == 0 => {
-                self.metrics.history.stored.inc_by(appended.stored as u64);
+                self.archive.metrics.history.stored.inc_by(appended.stored as u64);
                 self.health.archiving(Archiving::Stored);
                 placed.into_iter().for_each(|one| self.deliver(one));
                 for late in late {
-                    late.store(&self.store, &self.metrics).await;
+                    late.store(self.archive.store(), &self.archive.metrics).await;
                 }
             }
             Ok(appended) => {
                 // Somebody else, or we in doubt, has written there before.
-                self.metrics.history.duplicates.inc_by(appended.duplicates as u64);
+                self.archive.metrics.history.duplicates.inc_by(appended.duplicates as u64);
                 tracing::error!(
                     duplicates = appended.duplicates,
                     "the archive goes on further than was known; its streams are read anew"
@@ -233,10 +230,10 @@ impl Archiver {
             if self.streams.draft(&waiting.channel).is_none()
                 && let Some(history) = waiting.options.history
             {
-                match restore(&self.store, &self.clock, &waiting.channel, &history).await {
+                match restore(self.archive.store(), &self.clock, &waiting.channel, &history).await {
                     Ok((stream, _)) => self.streams.adopt(&waiting.channel, stream),
                     Err(error) => {
-                        let error = unavailable(&error);
+                        let error = self.archive.unavailable(&error);
                         unavailable_channels.insert(Arc::clone(&waiting.channel), error.clone());
                         waiting.tell(Err(error));
                         continue;
@@ -311,7 +308,7 @@ impl Archiver {
             let draft = self.streams.draft(&waiting.channel);
             let overflow = waiting.options.archive.map(|archiving| archiving.overflow);
             let (Some(Overflow::Drop), Some(draft)) = (overflow, draft) else {
-                self.metrics.history.refused.inc();
+                self.archive.metrics.history.refused.inc();
                 if in_doubt {
                     self.streams.let_go(&waiting.channel);
                 }
@@ -321,7 +318,7 @@ impl Archiver {
                 }));
                 continue;
             };
-            self.metrics.history.dropped.inc();
+            self.archive.metrics.history.dropped.inc();
             self.health.archiving(Archiving::Dropped);
             // Its offset may be given again after a restart, so it must not be of an epoch that the
             // archive knows.
@@ -395,10 +392,4 @@ async fn restore(
     let top = StreamTop { offset: tail.offset, epoch: tail.epoch };
     let archived = Archived { last_id: Some(tail.last_id), detached: None };
     Ok((Stream::restored(top, archived, kept, now + left, meta_expires), true))
-}
-
-/// A store that cannot be read.
-pub(super) fn unavailable(error: &StoreError) -> BrokerError {
-    tracing::error!(%error, "the archive cannot be read");
-    BrokerError::ArchiveUnavailable
 }

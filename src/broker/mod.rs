@@ -177,6 +177,9 @@ impl Broker {
         publication: Publication,
         options: &PublishOptions,
     ) -> Result<Published, BrokerError> {
+        if let Some(archive) = self.archive().filter(|_| options.archive.is_some()) {
+            archive.check_size(&publication)?;
+        }
         match self {
             // Nobody to archive it: a publish that says it was would be a lie.
             Self::Memory(_) if options.archive.is_some() => Err(BrokerError::ArchiveUnavailable),

@@ -101,6 +101,10 @@ impl MessageStore for MongoStore {
         &self.first_epoch
     }
 
+    fn largest(&self) -> usize {
+        layout::LARGEST
+    }
+
     fn append(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<Appended, StoreError>> {
         let append = append::append(&self.looks, &self.places, self.write_timeout, batch);
         Box::pin(self.open_for(append))

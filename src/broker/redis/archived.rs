@@ -6,21 +6,23 @@
 //! Whether the stream goes on in the epoch that the archive knows is decided by [`take_up`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahash::HashMap;
 use compact_str::CompactString;
 use parking_lot::Mutex;
 
+use super::awaited::Entry;
 use super::history::{Question, history_of};
 use super::{EPOCH_LETTERS, RedisBroker, flag, published, result_key, result_ttl};
 use crate::archive::{Deleted, Tail};
-use crate::broker::archived::unavailable;
 use crate::broker::{
     Archive, Archiving, BrokerError, History, HistoryOptions, Overflow, PublishOptions, Published,
     Range,
 };
-use crate::redis::{CallError, Command, Durability, Redis, Route, Script, Value, slot_of};
+use crate::redis::{
+    CallError, Command, Durability, Redis, Route, Script, StreamEntry, Value, first_entry, slot_of,
+};
 use crate::telemetry::health;
 use crate::time::random_letters;
 
@@ -29,6 +31,10 @@ const GENERATION_LETTERS: usize = 6;
 /// How often the archive is asked for one call. Only another node that is about to answer the same
 /// question, or a loss, makes it more than once.
 const QUESTIONS: usize = 4;
+
+/// Consumers look at a stream after a pause that is not longer than nothing came there. So who has
+/// put nothing there for so long tells them.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What a script that does not know a stream's last id knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,8 +60,17 @@ struct TakenUp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Late;
 
-/// Slots of clusters that consumers were told of, by the identity of the master that they were at.
-pub(super) type Announced = Mutex<HashMap<u16, CompactString>>;
+/// What consumers were told of the slots of clusters, by the number of the shard and the slot.
+pub(super) type Announced = Mutex<HashMap<(usize, u16), Announcement>>;
+
+/// What consumers were told of one slot.
+#[derive(Debug, Default)]
+pub(super) struct Announcement {
+    /// The identity of the master that the slot was at when they were told that there is a queue.
+    under: CompactString,
+    /// When something was put there last.
+    last: Option<Instant>,
+}
 
 impl RedisBroker {
     /// The connections.
@@ -87,11 +102,12 @@ impl RedisBroker {
         };
         self.announce(channel).await;
         let has_key = !options.idempotency_key.is_empty();
-        let under = Mutex::new(CompactString::default());
+        // The queue and the identity of its master.
+        let place = Mutex::<(CompactString, CompactString)>::default();
         let fill = |route: &Route, command: Command, first: &dyn Fn(Command) -> Command| {
             let keys = route.keys();
             if wait.is_some() {
-                under.lock().clone_from(&route.identity().id);
+                *place.lock() = (keys.archive_stream(channel), route.identity().id.clone());
             }
             let command = match has_key {
                 true => command.arg(result_key(keys, channel, options)),
@@ -126,8 +142,10 @@ impl RedisBroker {
         if let Some(wait) = wait
             && !entry.is_empty()
         {
-            let (under, limit) = (under.into_inner(), archive.limits().ack_timeout);
-            wait.until_stored(channel, entry, under, limit).await?;
+            let (queue, under) = place.into_inner();
+            let queue = (queue, self.redis.shard(channel).number());
+            let entry = Entry { queue, channel: channel.into(), id: entry.into(), under };
+            wait.until_stored(entry, archive.limits().ack_timeout).await?;
         }
         Ok(published)
     }
@@ -154,17 +172,14 @@ impl RedisBroker {
         &self,
         channel: &str,
     ) -> Result<Option<Duration>, BrokerError> {
-        let oldest = |route: &Route| {
-            let command = Command::new("XRANGE").arg(route.keys().archive_stream(channel));
-            command.args(["-", "+", "COUNT", "1"])
-        };
+        let oldest = |route: &Route| first_entry(&route.keys().archive_stream(channel));
         let answer = self.redis.shard(channel).call(channel, oldest).await;
         let answer = answer.map_err(|error| self.failed(&error))?;
-        let id = answer.list().and_then(<[Value]>::first).and_then(Value::list);
-        let Some(id) = id.and_then(<[Value]>::first).and_then(Value::str) else { return Ok(None) };
-        let since_ms = id.split_once('-').and_then(|(millis, _)| millis.parse::<i64>().ok());
-        let age = self.clock.unix_millis().saturating_sub(since_ms.unwrap_or(0));
-        Ok(Some(Duration::from_millis(u64::try_from(age).unwrap_or(0))))
+        let oldest = answer.list().and_then(<[Value]>::first).and_then(StreamEntry::of);
+        let Some(oldest) = oldest else { return Ok(None) };
+        let since_ms = oldest.number().unwrap_or(0);
+        let now_ms = u64::try_from(self.clock.unix_millis()).unwrap_or(0);
+        Ok(Some(Duration::from_millis(now_ms.saturating_sub(since_ms))))
     }
 
     pub(in crate::broker) async fn forget(
@@ -222,7 +237,8 @@ impl RedisBroker {
                 }
                 Some("unknown") => {
                     let unknown = Unknown::of(rest).ok_or_else(|| self.nonsense("archive"))?;
-                    let tail = archive.store().tail(channel).await.map_err(|e| unavailable(&e))?;
+                    let tail = archive.store().tail(channel).await;
+                    let tail = tail.map_err(|error| archive.unavailable(&error))?;
                     taken_up = take_up(unknown, tail, meta_ttl).map_err(|Late| {
                         self.complain("an expired stream waits for the archive to catch up");
                         BrokerError::ArchiveUnavailable
@@ -239,8 +255,9 @@ impl RedisBroker {
         Err(BrokerError::Unavailable)
     }
 
-    /// Tells consumers of the slot that a channel is in, before anything of it waits for them. If that
-    /// fails they find it by themselves, later.
+    /// Tells consumers of the slot that a channel is in before anything of it waits for them: that
+    /// there is a queue, and that something comes there after a while. If that fails they find it by
+    /// themselves, later.
     async fn announce(&self, channel: &str) {
         let shard = self.redis.shard(channel);
         let Ok(route) = shard.route(channel) else { return };
@@ -248,14 +265,26 @@ impl RedisBroker {
             // There is one queue.
             return;
         }
-        let (slots, slot) = (route.keys().archive_slots(), slot_of(channel));
-        let under = route.identity().id.clone();
-        if self.announced.lock().get(&slot) == Some(&under) {
-            return;
+        let (number, slot, now) = (shard.number(), slot_of(channel), self.clock.now());
+        let under = &route.identity().id;
+        let (is_listed, is_awake) = {
+            let mut announced = self.announced.lock();
+            let told = announced.entry((number, slot)).or_default();
+            let last = told.last.replace(now);
+            let is_awake = last.is_some_and(|last| now.saturating_duration_since(last) < QUIET);
+            (told.under == *under, is_awake)
+        };
+        if !is_listed {
+            let slots = route.keys().archive_slots();
+            let add = |_: &Route| Command::new("SADD").arg(&slots).number(u64::from(slot));
+            if shard.call(&slots, add).await.is_ok() {
+                self.announced.lock().entry((number, slot)).or_default().under.clone_from(under);
+            }
         }
-        let add = |_: &Route| Command::new("SADD").arg(&slots).number(u64::from(slot));
-        if shard.call(&slots, add).await.is_ok() {
-            self.announced.lock().insert(slot, under);
+        if !is_awake {
+            let say = Command::new("PUBLISH").arg(route.keys().archive_arrived());
+            // Nobody waits for the answer: who hears it too early looks again soon.
+            drop(route.attachment.link.begin(say.arg(format!("{number} {slot}"))));
         }
     }
 

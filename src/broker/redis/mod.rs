@@ -6,6 +6,7 @@
 //! answered for; so nobody who was told of them is told later that nothing is missing.
 
 mod archived;
+mod awaited;
 mod control;
 mod doubts;
 mod envelope;

@@ -1,6 +1,7 @@
 //! Archived channels through Redis: the queue for the archive, and streams that go on where it ends.
 
 mod acknowledged;
+mod announced;
 mod cold;
 mod erased;
 mod gateway;

@@ -66,3 +66,21 @@ async fn a_gateway_and_a_service_share_the_archive_and_clients_recover_from_it()
     assert!(told.contains("long:a: 601 messages, 0 deleted, dense"), "{told}");
     assert!(verify.status.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_document_cannot_hold_is_refused_before_it_is_published() {
+    let set = ReplicaSet::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = format!("history.store = \"mongo\"\nhistory.mongo.uri = {:?}", set.uri());
+    let server = Server::start(&settings(&folder, &more)).await;
+    let publish = async |bytes: usize| {
+        let request = json!({ "channel": "long:a", "data": "x".repeat(bytes) }).to_string();
+        let headers = [("x-api-key", KEY)];
+        let path = "/api/publish";
+        http(server.address(), hyper::Method::POST, path, &headers, &request).await.body
+    };
+    let refused = publish(15 << 20).await;
+    assert!(refused.contains("\"code\":107"), "{refused}");
+    let taken = publish((15 << 20) - 100).await;
+    assert!(taken.contains("\"offset\":1"), "{taken}");
+}

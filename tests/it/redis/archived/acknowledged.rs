@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use bobolink::broker::{Archiving, BrokerError, Overflow, PublishOptions};
 use bobolink::config::redis::Addresses;
+use bobolink::redis::shard_of;
+use bobolink::time::Clock;
+use rustix::process::Signal;
 
 use super::super::process::RedisServer;
 use super::{Archiver, archived};
@@ -65,4 +68,44 @@ async fn an_entry_that_another_master_does_not_have_was_not_stored() {
     redis.revive();
     assert_eq!(redis.ask(&["XLEN", "centrifugo.archive.stream"]), "0", "it was lost");
     assert_eq!(publishing.await, Err(BrokerError::OutcomeUnknown));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_hangs_keeps_nobody_waiting_who_publishes_at_another() {
+    let servers = [RedisServer::start(), RedisServer::start()];
+    let addresses = Addresses(servers.iter().map(|one| one.address().to_string()).collect());
+    let archiver = Archiver::reaching(100, |settings| {
+        settings.address = addresses;
+        // Longer than a publish waits to be stored.
+        settings.io_timeout = 3 * SOON;
+    });
+    let archiver = archiver.await;
+    let channel_of = |shard| {
+        let names = (0..).map(|number| format!("c{number}"));
+        names.into_iter().find(|name| shard_of(name, 2) == shard).expect("a channel")
+    };
+    let (hung, sound) = (channel_of(0), channel_of(1));
+    let options = until_stored();
+    let mut stuck = Box::pin(archiver.try_publish(&hung, &options));
+    eventually("it is queued", SOON, async || {
+        assert!(futures_util::poll!(&mut stuck).is_pending());
+        !archiver.queued(&hung).await.is_empty()
+    })
+    .await;
+    servers[0].signal(Signal::STOP);
+    // So long that everything that waits is asked for meanwhile, of the one that hangs too.
+    let clock = Clock::real();
+    let until = clock.now() + Duration::from_secs(3);
+    while clock.now() < until {
+        let options = PublishOptions { idempotency_key: String::new(), ..until_stored() };
+        let mut publishing = Box::pin(archiver.try_publish(&sound, &options));
+        eventually("it is queued", SOON, async || {
+            assert!(futures_util::poll!(&mut publishing).is_pending());
+            !archiver.queued(&sound).await.is_empty()
+        })
+        .await;
+        assert_eq!(archiver.ingest(&sound).await, 1);
+        publishing.await.expect("stored");
+    }
+    servers[0].signal(Signal::CONT);
 }
