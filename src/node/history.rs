@@ -8,8 +8,12 @@ use super::{Error, Node};
 use crate::archive::retention::drop_all;
 use crate::broker::{Archive, History, Range, StreamTop};
 use crate::channel::ChannelRules;
+use crate::ingest;
 use crate::protocol::publication::StreamPosition;
 use crate::telemetry::metrics::labels::Action;
+
+/// How long a removal waits until what was published before it is in the archive, and can be removed.
+const SETTLES_IN: Duration = Duration::from_secs(5);
 
 /// A request for history, as clients and the API write it.
 #[derive(Clone, Debug, Default)]
@@ -60,14 +64,22 @@ impl Node {
         self.read(channel, range, meta_ttl).await
     }
 
-    /// Drops the publications of a channel: those of its stream, and those of the archive for good.
-    /// Who lacks some of them is not told `recovered`, with the archive as without.
+    /// Drops the publications of a channel: those of its stream, and those of the archive for good,
+    /// with what is still on its way there. Who lacks some of them is not told `recovered`, with the archive as without.
     pub async fn remove_history(&self, channel: &str) -> Result<(), Error> {
         if !self.channel(channel)?.history_enabled() {
             return Err(Error::NotAvailable("the channel has no history"));
         }
         self.metrics.node.actions.with(Action::HistoryRemove).inc();
         if let Some((archive, _)) = self.archive_of(channel) {
+            if let Some(redis) = self.broker.redis() {
+                ingest::passed(redis, channel, SETTLES_IN).await.map_err(|error| {
+                    tracing::warn!(%error, channel, "the history of a channel was not removed");
+                    Error::Internal(
+                        "publications wait to be archived, nothing was removed, try again",
+                    )
+                })?;
+            }
             let removed = drop_all(&**archive.store(), channel).await;
             archive.blocks().forget(channel);
             removed.map_err(|error| {

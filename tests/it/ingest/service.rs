@@ -164,3 +164,46 @@ async fn a_deletion_that_cannot_wait_for_all_that_was_published_deletes_nothing(
     assert!(answer.body.contains("nothing was deleted"), "{}", answer.body);
     assert_eq!(count(&service, "long:a").await, 5);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_is_removed_with_what_waits_to_be_stored_or_not_at_all() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    server.ask(&["XGROUP", "CREATE", STREAM, "history", "$", "MKSTREAM"]);
+    let settings = settings(&folder, &server).replace("\"2s\"", "\"1h\"");
+    let gateway = Server::start(&settings).await;
+    eventually("the gateway is ready", SOON, async || {
+        get(gateway.address(), "/health/ready").await.status == 200
+    })
+    .await;
+    let headers = [("x-api-key", KEY)];
+    let post = async |method: &str, body: &str| {
+        let path = format!("/api/{method}");
+        http(gateway.address(), hyper::Method::POST, &path, &headers, body).await.body
+    };
+    // In the hands of somebody who is alive, as far as anybody knows.
+    let held = server.ask(&[
+        "EVAL",
+        "local id = redis.call('xadd', KEYS[1], '*', 'held', 'x') \
+         redis.call('xreadgroup', 'GROUP', 'history', 'holder', 'STREAMS', KEYS[1], '>') return id",
+        "1",
+        STREAM,
+    ]);
+    for number in 1..=5 {
+        let body = format!("{{\"channel\":\"long:a\",\"data\":{number}}}");
+        let answer = post("publish", &body).await;
+        assert!(answer.contains("\"offset\""), "{answer}");
+    }
+    eventually("they are stored", SOON, async || count(&gateway, "long:a").await == 5).await;
+    let remove = r#"{"channel":"long:a"}"#;
+    let answer = post("history_remove", remove).await;
+    assert!(answer.contains("\"code\":100"), "{answer}");
+    assert_eq!(count(&gateway, "long:a").await, 5);
+    let at_hand = post("history", r#"{"channel":"long:a","limit":20}"#).await;
+    assert!(at_hand.contains("\"offset\":5"), "{at_hand}");
+
+    assert_eq!(server.ask(&["XACK", STREAM, "history", &held]), "1");
+    assert_eq!(server.ask(&["XDEL", STREAM, &held]), "1");
+    let answer = post("history_remove", remove).await;
+    assert!(!answer.contains("error"), "{answer}");
+    assert_eq!(count(&gateway, "long:a").await, 0);
+}
