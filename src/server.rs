@@ -134,10 +134,12 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
         let interval = config.history.expire_interval;
         history::keep_retention(Arc::clone(store), in_force, metrics, interval, &lifecycle);
     }
+    let mut fit = None;
     if let (Some(redis), Some(store)) = (engine.redis(), &store) {
         let metrics = Arc::clone(&node.metrics);
         let reporting = Reporting { health: Arc::clone(&health), metrics };
-        ingest::in_gateway(&config, redis, store, (&node.clock, &reporting), &lifecycle);
+        let telling = (&node.clock, &reporting);
+        fit = Some(ingest::in_gateway(&config, redis, store, telling, &lifecycle));
     }
     if engine.is_here() {
         // Before it is said that the port listens, for those who wait for that.
@@ -145,7 +147,12 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     } else {
         let (health, soft) = (Arc::clone(&health), lifecycle.soft.clone());
         tokio::spawn(soft.run_until_cancelled_owned(async move {
-            match engine.reached().await {
+            let reached = engine.reached().await;
+            let fit = match (reached, fit) {
+                (Ok(()), Some(fit)) => fit.await,
+                (reached, _) => reached,
+            };
+            match fit {
                 Ok(()) => health.enter(Phase::Ready),
                 Err(why) => drop(unfit.send(why)),
             }

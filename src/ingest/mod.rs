@@ -18,6 +18,7 @@
 mod alone;
 mod arrivals;
 mod calls;
+mod claim;
 mod consumer;
 mod entry;
 mod filling;
@@ -39,10 +40,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compact_str::CompactString;
+use tokio::sync::watch as latest;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::arrivals::Arrivals;
+pub use self::claim::Taken;
 pub use self::consumer::{Bounds, Consumer, Halt};
 pub use self::entry::{Delivered, EntryId, Poison, Ticket};
 pub use self::passing::{Late, passed};
@@ -50,6 +53,7 @@ pub use self::queue::Queue;
 pub use self::watch::watch;
 
 use self::alone::Alone;
+use self::claim::{Claim, Fit, may_begin, settle};
 use self::slots::Slots;
 use crate::archive::SharedStore;
 use crate::redis::{CallError, Redis, Shard};
@@ -72,6 +76,9 @@ pub struct Settings {
     pub claim_after: Duration,
     /// Entries that could not be stored, of which so many are kept of each stream.
     pub dead_letters: usize,
+    /// The name of the store, if that is of this process alone: then nobody else may consume for
+    /// another store.
+    pub sole: Option<CompactString>,
 }
 
 /// The consumers of a process, one for each shard.
@@ -80,6 +87,8 @@ pub struct Ingest {
     /// Ends connections that are left when the time for stopping is over.
     end: CancellationToken,
     tasks: TaskTracker,
+    claim: Option<Arc<Claim>>,
+    fit: latest::Receiver<Fit>,
 }
 
 impl Ingest {
@@ -94,6 +103,8 @@ impl Ingest {
         let (stop, end, tasks) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let settings = Arc::new(settings);
+        let claim = claim_of(redis, &settings);
+        let fit = settle(claim.clone(), &end);
         for shard in redis.shards() {
             // Only those of clusters say anything there.
             shard.hear_always(&redis.keys().archive_arrived());
@@ -111,10 +122,28 @@ impl Ingest {
                 slots: None,
                 complaints: Seldom::default(),
             };
-            tasks.spawn(end.clone().run_until_cancelled_owned(worker.run()));
+            let may_begin = may_begin(fit.clone(), stop.clone());
+            tasks.spawn(end.clone().run_until_cancelled_owned(async move {
+                if may_begin.await {
+                    worker.run().await;
+                }
+            }));
         }
         tasks.close();
-        Self { stop, end, tasks }
+        Self { stop, end, tasks, claim, fit }
+    }
+
+    /// Tells whether it consumes, as soon as that is known.
+    ///
+    /// # Errors
+    /// Somebody else does so, for another store of which there can be only one.
+    pub fn fit(&self) -> impl Future<Output = Result<(), Taken>> + Send + use<> {
+        let mut fit = self.fit.clone();
+        async move {
+            let known = fit.wait_for(Option::is_some).await;
+            // Without an answer it is over.
+            known.ok().and_then(|known| known.clone()).unwrap_or(Ok(()))
+        }
     }
 
     /// Reads nothing new, finishes what was read, and leaves the group where nothing is in hand any
@@ -125,6 +154,9 @@ impl Ingest {
             tracing::warn!("not all archive entries in hand were stored; others will claim them");
         }
         self.end.cancel();
+        if let Some(claim) = &self.claim {
+            claim.release().await;
+        }
     }
 }
 
@@ -132,6 +164,12 @@ impl Drop for Ingest {
     fn drop(&mut self) {
         self.end.cancel();
     }
+}
+
+/// One shard is enough for all, since every process uses the same ones.
+fn claim_of(redis: &Redis, settings: &Settings) -> Option<Arc<Claim>> {
+    let (store, shard) = (settings.sole.as_ref()?, redis.shards().first()?);
+    Some(Arc::new(Claim::new(shard, redis.keys(), store, &settings.name)))
 }
 
 /// Consumes the streams of one shard.

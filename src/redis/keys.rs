@@ -113,6 +113,12 @@ impl Keys {
         format_compact!("{}.archive.arrived", self.prefix)
     }
 
+    /// Ours: which store everything is brought to that is to be archived, if that store is of one process:
+    /// who that is, and the store's first epoch.
+    pub fn archive_store(&self) -> CompactString {
+        format_compact!("{}.archive.store", self.prefix)
+    }
+
     /// When each client's presence in a channel ends: a sorted set by unix seconds.
     pub fn presence_expire(&self, channel: &str) -> CompactString {
         self.of_channel("presence.expire", channel)

@@ -1,5 +1,6 @@
 //! The history service, as the configuration has it: on the port of a gateway, or alone.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,7 +82,11 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     }
     health.enter(Phase::Ready);
     lifecycle.tracker.spawn(listener.serve(Serving::new(routes, &lifecycle)));
-    lifecycle.left().await;
+    let fit = ingest.as_ref().map_or_else(|| ready(Ok(())).boxed(), Alone::fit);
+    tokio::select! {
+        () = lifecycle.left() => {}
+        Err(why) = fit => return Err(ServerError::Unfit(why)),
+    }
     health.enter(Phase::Draining);
     lifecycle.stop_softly_after(config.shutdown.drain_delay).await;
     let limit = config.shutdown.timeout;

@@ -1,12 +1,14 @@
 //! Consumers of the archive streams, as the configuration has them: in `bobolink history`, and in a
 //! gateway whose store nobody else can open.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use compact_str::CompactString;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, ServerError, host_name};
@@ -60,10 +62,18 @@ impl Alone {
         let end = CancellationToken::new();
         redis.start(&end);
         ingest::watch(&redis, clock, (&reporting.health, limits(config)), &reporting.metrics, &end);
-        let settings = settings(&config.history, config.history.port);
+        let settings = settings(&config.history, config.history.port, store);
         let (from, metrics) = ((&*redis, &arrivals), &reporting.metrics);
         let ingest = Ingest::start(from, store, settings, clock, metrics);
         Ok(Some(Self { redis, ingest, end }))
+    }
+
+    /// Waits until it is known whether it may consume.
+    ///
+    /// # Errors
+    /// Somebody else consumes, for another store.
+    pub fn fit(&self) -> BoxFuture<'static, Result<(), String>> {
+        fit(&self.ingest)
     }
 
     /// Finishes what is in hand, in `limit` at the longest.
@@ -73,22 +83,24 @@ impl Alone {
     }
 }
 
-/// Watches the archive streams of a gateway, and consumes them if its store is embedded.
+/// Watches the archive streams of a gateway, and consumes them if its store is embedded. Tells, as soon
+/// as that is known, whether it may.
 pub fn in_gateway(
     config: &Config,
     (redis, arrivals): (&Arc<Redis>, &Arc<Arrivals>),
     store: &SharedStore,
     (clock, reporting): (&Clock, &Reporting),
     lifecycle: &Lifecycle,
-) {
+) -> BoxFuture<'static, Result<(), String>> {
     let watched = (&reporting.health, limits(config));
     ingest::watch(redis, clock, watched, &reporting.metrics, &lifecycle.hard);
     if config.history.store != HistoryStore::Embedded {
-        return;
+        return ready(Ok(())).boxed();
     }
-    let settings = settings(&config.history, config.http_server.port);
+    let settings = settings(&config.history, config.http_server.port, store);
     let from = (&**redis, arrivals);
     let ingest = Ingest::start(from, store, settings, clock, &reporting.metrics);
+    let fit = fit(&ingest);
     let (lifecycle, limit) = (lifecycle.clone(), config.shutdown.timeout);
     let tracker = lifecycle.tracker.clone();
     tracker.spawn(async move {
@@ -99,6 +111,7 @@ pub fn in_gateway(
         }
         ingest.stop(limit).await;
     });
+    fit
 }
 
 /// Waits before a deletion until what was published is stored, where that goes through Redis.
@@ -131,7 +144,12 @@ pub fn forget_in(redis: Option<Arc<Redis>>) -> Forget {
     })
 }
 
-fn settings(history: &History, port: u16) -> Settings {
+fn fit(ingest: &Ingest) -> BoxFuture<'static, Result<(), String>> {
+    let fit = ingest.fit();
+    async move { fit.await.map_err(|taken| taken.to_string()) }.boxed()
+}
+
+fn settings(history: &History, port: u16, store: &SharedStore) -> Settings {
     let ingest = &history.ingest;
     let name = match ingest.name.as_str() {
         "" => CompactString::from(format!("{}_{port}", host_name())),
@@ -146,6 +164,7 @@ fn settings(history: &History, port: u16) -> Settings {
         },
         claim_after: ingest.claim_after,
         dead_letters: ingest.dead_letters as usize,
+        sole: (history.store == HistoryStore::Embedded).then(|| store.first_epoch().into()),
     }
 }
 

@@ -92,6 +92,7 @@ impl Stage {
             bounds: Bounds { count: 100, bytes: 1 << 20, waiting: 10_000 },
             claim_after: CLAIM_AFTER,
             dead_letters: 10,
+            sole: None,
         };
         let from = (&*self.redis, &self.arrivals);
         let ingest = Ingest::start(from, &self.store, settings, &self.clock, &metrics);

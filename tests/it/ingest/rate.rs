@@ -36,6 +36,7 @@ async fn a_backlog_is_worked_off() {
         bounds: Bounds { count: 1_000, bytes: 4 << 20, waiting: 10_000 },
         claim_after: CLAIM_AFTER * 100,
         dead_letters: 10,
+        sole: None,
     };
     let _ingest =
         Ingest::start((&stage.redis, &stage.arrivals), &stage.store, settings, &clock, &metrics);

@@ -207,3 +207,35 @@ async fn a_history_is_removed_with_what_waits_to_be_stored_or_not_at_all() {
     assert!(!answer.contains("error"), "{answer}");
     assert_eq!(count(&gateway, "long:a").await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_store_of_one_process_on_the_same_redis_is_refused_and_both_are_named() {
+    let server = RedisServer::start();
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let mut first = start(&settings(&folders[0], &server)).await;
+    eventually("it says that it is there", SOON, async || {
+        server.ask(&["GET", "centrifugo.archive.store"]).starts_with("service (")
+    })
+    .await;
+    let second = settings(&folders[1], &server).replace("\"service\"", "\"second\"");
+    let (status, text) = Server::fails_to_start(&second, &[]).await;
+    assert!(!status.success(), "{text}");
+    assert!(text.contains("second (") && text.contains("service ("), "{text}");
+
+    // Its own store in another process is no other one.
+    first.signal(Signal::KILL);
+    first.ended(SOON).await;
+    let mut again =
+        start(&settings(&folders[0], &server).replace("\"service\"", "\"again\"")).await;
+    eventually("it goes on", SOON, async || {
+        server.ask(&["GET", "centrifugo.archive.store"]).starts_with("again (")
+    })
+    .await;
+    again.signal(Signal::TERM);
+    assert!(again.ended(SOON).await.success());
+    let gateway = Server::start(&second).await;
+    eventually("now it may", SOON, async || {
+        get(gateway.address(), "/health/ready").await.status == 200
+    })
+    .await;
+}
