@@ -19,6 +19,8 @@ use crate::redis::{CallError, Command, Keys, Route, Shard, Value};
 const LIVES: Duration = Duration::from_secs(60);
 /// How often a process says that it is there.
 const RENEW: Duration = Duration::from_secs(20);
+/// Between two tries that Redis refuses.
+const AFTER_REFUSAL: Duration = Duration::from_secs(5);
 /// How long a process that ends tries to say so.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,11 @@ impl Claim {
         loop {
             match self.take().await {
                 Ok(taken) => return taken,
+                Err(CallError::Refused(why)) => {
+                    tracing::warn!(%why, "Redis does not say whether another store is there, trying on");
+                    tokio::time::sleep(AFTER_REFUSAL).await;
+                }
+                // Shards say themselves that they are away.
                 Err(_) => tokio::time::sleep(RETRY).await,
             }
         }
