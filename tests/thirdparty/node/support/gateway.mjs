@@ -44,19 +44,24 @@ export class ApiError extends Error {
 
 export class Gateway {
   #child = null;
+  #command;
   #folder = null;
   #log = [];
 
   /**
-   * Starts a gateway; `client` and `websocket` are settings of the configuration's sections of these
-   * names, `namespaces` stand in the place of those that the suites share.
+   * Starts a gateway; `client`, `websocket`, `engine` and `history` are settings of the configuration's
+   * sections of these names, `namespaces` stand in the place of those that the suites share. With
+   * `command` it is another one of the program's servers: `history`.
    */
-  static async start({ client = {}, websocket = {}, namespaces = NAMESPACES } = {}) {
+  static async start({ command, client, websocket, engine, history, namespaces = NAMESPACES } = {}) {
     const gateway = new Gateway();
+    gateway.#command = command ? [command] : [];
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-'));
     gateway.port = await freePort();
-    const history = { path: path.join(gateway.#folder, 'history.db') };
-    const settings = configuration(gateway.port, { client, websocket, history }, namespaces);
+    const file = path.join(gateway.#folder, 'history.db');
+    const alone = { address: '127.0.0.1', port: gateway.port };
+    const sections = { client, websocket, engine, history: { path: file, ...alone, ...history } };
+    const settings = configuration(gateway.port, sections, namespaces);
     await writeFile(gateway.#configPath, JSON.stringify(settings));
     process.on('exit', (code) => gateway.#atExit(code));
     await gateway.#run();
@@ -97,6 +102,16 @@ export class Gateway {
       throw new ApiError(failed.error);
     }
     return replies;
+  }
+
+  /** Reads from the REST service of the archive, as a backend. */
+  async history(path) {
+    const url = `http://127.0.0.1:${this.port}/history/v1/${path}`;
+    const response = await fetch(url, { headers: { 'X-API-Key': API_KEY } });
+    if (response.status !== 200) {
+      throw new Error(`history ${path}: HTTP ${response.status} ${await response.text()}`);
+    }
+    return response.json();
   }
 
   publish(channel, data, options = {}) {
@@ -141,7 +156,7 @@ export class Gateway {
       throw new Error('GATEWAY_BIN must name the gateway binary, `make test-node` sets it');
     }
     // Arguments, settings and probe that Centrifugo knows as well.
-    this.#child = spawn(binary, ['-c', this.#configPath], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawn(binary, [...this.#command, '-c', this.#configPath], { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.on('data', (text) => this.#remember(text.toString()));
     }
@@ -179,7 +194,7 @@ export class Gateway {
   }
 }
 
-function configuration(port, { client, websocket, history }, namespaces) {
+function configuration(port, { client, websocket, engine, history }, namespaces) {
   return {
     http_server: { address: '127.0.0.1', port },
     log: { level: 'info' },
@@ -187,6 +202,7 @@ function configuration(port, { client, websocket, history }, namespaces) {
     http_api: { key: API_KEY },
     client: { token: { hmac_secret_key: TOKEN_SECRET }, ...client },
     websocket,
+    engine,
     history,
     channel: {
       without_namespace: { allow_subscribe_for_client: true },
@@ -195,7 +211,8 @@ function configuration(port, { client, websocket, history }, namespaces) {
   };
 }
 
-async function freePort() {
+/** A port on which nobody listens. */
+export async function freePort() {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address();

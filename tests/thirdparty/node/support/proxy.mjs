@@ -7,12 +7,14 @@ export class Line {
   #server;
   #sockets = new Set();
   #whole = true;
+  #port;
   /** Bytes that came from the server. */
   received = 0;
 
   static async to(port) {
     const line = new Line();
-    line.#server = net.createServer((near) => line.#join(near, port));
+    line.#port = port;
+    line.#server = net.createServer((near) => line.#join(near));
     line.#server.listen(0, '127.0.0.1');
     await once(line.#server, 'listening');
     return line;
@@ -28,7 +30,9 @@ export class Line {
     this.#sockets.forEach((socket) => socket.destroy());
   }
 
-  mend() {
+  /** Lets connections through again, to another server if `port` is given. */
+  mend(port = this.#port) {
+    this.#port = port;
     this.#whole = true;
   }
 
@@ -38,12 +42,12 @@ export class Line {
     await once(this.#server, 'close');
   }
 
-  #join(near, port) {
+  #join(near) {
     if (!this.#whole) {
       near.destroy();
       return;
     }
-    const far = net.connect(port, '127.0.0.1');
+    const far = net.connect(this.#port, '127.0.0.1');
     far.on('data', (bytes) => (this.received += bytes.length));
     for (const [from, to] of [[near, far], [far, near]]) {
       this.#sockets.add(from);
