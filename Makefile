@@ -15,6 +15,8 @@ FUZZ_SECONDS ?= 30
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # What is built with PROFILE.
 BOBOLINK := $(TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/bobolink
+# What starts a MongoDB replica set, built with it.
+REPLICA_SET := $(dir $(BOBOLINK))examples/replica_set
 # The binary the third-party suites run against.
 GATEWAY_BIN ?= $(abspath $(TARGET_DIR))/debug/bobolink
 export GATEWAY_BIN
@@ -62,7 +64,8 @@ test-pages: ## Check and test the chat, and that the committed bundles are what 
 
 .PHONY: test-node
 test-node: debug-binary ## Run the npm package centrifuge's suite against the gateway
-	scripts/setup node
+	scripts/setup node redis mongo
+	cargo build --locked --example replica_set
 	cd $(NODE_SUITE) && npm test --silent
 
 .PHONY: test-browser
@@ -89,13 +92,14 @@ debug-binary:
 cluster: ## Start the cluster of docker-compose.yml as local processes, until Ctrl-C
 	scripts/setup build redis mongo haproxy
 	cargo build --locked --profile $(PROFILE) --bin bobolink --example replica_set
-	exec $(BOBOLINK) drill cluster --replica-set $(dir $(BOBOLINK))examples/replica_set
+	exec $(BOBOLINK) drill cluster --replica-set $(REPLICA_SET)
 
 .PHONY: drill
 drill: ## Break local clusters in every way, twice, and check what clients notice (under 15 minutes)
-	scripts/setup build redis haproxy
-	cargo build --locked --profile $(PROFILE) --bin bobolink
+	scripts/setup build redis mongo haproxy
+	cargo build --locked --profile $(PROFILE) --bin bobolink --example replica_set
 	$(BOBOLINK) drill all --rounds 2
+	$(BOBOLINK) drill mongo-failover --away 20s --replica-set $(REPLICA_SET)
 
 # Centrifugo's program, 6.9 or newer, for `make mixed` and `make sdk-peer`.
 CENTRIFUGO ?=

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -41,6 +41,15 @@ pub struct Api {
     key: Option<Hidden>,
     dial: Dial,
     connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// Whether it says when to come again.
+    pub retry_after: bool,
+    pub body: Bytes,
 }
 
 /// Why a call was not done.
@@ -112,10 +121,11 @@ impl Api {
     /// Says whether it may have been done.
     pub async fn call(&mut self, method: &str, params: &Value) -> Result<Value, CallError> {
         let path = format!("{}/{method}", self.place.path);
-        let (status, body) = self.exchange(Method::POST, &path, params.to_string().into()).await?;
+        let Answer { status, body, .. } =
+            self.exchange(Method::POST, &path, params.to_string().into()).await?;
         let mut answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        if status != StatusCode::OK || !answer.is_object() {
-            let code = u64::from(status.as_u16());
+        if status != 200 || !answer.is_object() {
+            let code = u64::from(status);
             return Err(CallError::Refused { code, message: "as status of HTTP".to_owned() });
         }
         match answer.get("error") {
@@ -132,8 +142,15 @@ impl Api {
     /// # Errors
     /// Where nobody answers.
     pub async fn status(&mut self, path: &str) -> Result<u16, CallError> {
-        let (status, _) = self.exchange(Method::GET, path, Bytes::new()).await?;
-        Ok(status.as_u16())
+        Ok(self.answer(path).await?.status)
+    }
+
+    /// What a page answers.
+    ///
+    /// # Errors
+    /// Where nobody answers.
+    pub async fn answer(&mut self, path: &str) -> Result<Answer, CallError> {
+        self.exchange(Method::GET, path, Bytes::new()).await
     }
 
     /// The text of a page.
@@ -141,8 +158,7 @@ impl Api {
     /// # Errors
     /// Where nobody answers.
     pub async fn page(&mut self, path: &str) -> Result<String, CallError> {
-        let (_, body) = self.exchange(Method::GET, path, Bytes::new()).await?;
-        Ok(String::from_utf8_lossy(&body).into_owned())
+        Ok(String::from_utf8_lossy(&self.answer(path).await?.body).into_owned())
     }
 
     async fn exchange(
@@ -150,7 +166,7 @@ impl Api {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<(StatusCode, Bytes), CallError> {
+    ) -> Result<Answer, CallError> {
         let mut request =
             Request::builder().method(method).uri(path).header(HOST, &self.place.authority);
         request = request.header(CONTENT_TYPE, "application/json");
@@ -161,10 +177,11 @@ impl Api {
         let mut connection = self.connected().await?;
         let answering = async {
             let answer = connection.send_request(request).await.map_err(no_answer)?;
-            let status = answer.status();
+            let status = answer.status().as_u16();
+            let retry_after = answer.headers().contains_key(RETRY_AFTER);
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
             let body = body.map_err(|error| CallError::NoAnswer(error.to_string()))?.to_bytes();
-            Ok((status, body))
+            Ok(Answer { status, retry_after, body })
         };
         let answered = timeout(PATIENCE, answering).await.map_err(no_answer)??;
         self.connection = Some(connection);

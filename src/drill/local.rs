@@ -13,7 +13,7 @@ use super::faults::play;
 use super::journal::{Crowd, Journal};
 use super::options::{DrillArgs, Name};
 use super::report::{Checks, Round};
-use super::stage::Stage;
+use super::stage::{PATIENCE, Stage};
 use super::topology::{Shape, Topology, is_installed};
 use super::verdict::Verdict;
 use crate::time::Clock;
@@ -22,6 +22,8 @@ use crate::time::Clock;
 const LAST: Duration = Duration::from_secs(20);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The usual `history.backlog`.
+const USUAL_BACKLOG: u64 = 10_000;
 /// What the namespace of sentinel/gateway.toml makes of a channel of drills.
 const PREFIX: &str = "chat:drill-";
 
@@ -93,10 +95,18 @@ fn shape(args: &DrillArgs, name: Name) -> Shape {
         gateways: 2,
         program: args.gateway.clone(),
         centrifugo: args.centrifugo.clone().filter(|_| name.is_mixed()),
-        replica_set: args.replica_set.clone().filter(|_| name == Name::Cluster),
+        replica_set: args.replica_set.clone().filter(|_| name.may_archive()),
+        backlog: (name == Name::MongoFailover).then(|| backlog(args)),
         files: args.files.clone(),
         is_kept: args.keep,
     }
+}
+
+/// Twice what is published while the database is away, and no less than usual.
+fn backlog(args: &DrillArgs) -> u64 {
+    let rate = args.rate.unwrap_or(Name::MongoFailover.usual_rate());
+    let published = u64::from(args.writers * rate) * args.away.as_secs();
+    (2 * published).max(USUAL_BACKLOG)
 }
 
 async fn round(
@@ -110,6 +120,9 @@ async fn round(
     }
     if name.is_mixed() && !args.centrifugo.as_ref().is_some_and(|program| program.is_file()) {
         return Err(DrillError::NoCentrifugo);
+    }
+    if name == Name::MongoFailover && args.replica_set.is_none() {
+        return Err(DrillError::NoReplicaSet);
     }
     let began = clock.now();
     let topology = Topology::start(&shape(args, name)).await?;
@@ -129,11 +142,19 @@ async fn round(
         PREFIX.to_owned(),
     )?;
     let readers = args.readers.unwrap_or(name.usual_readers());
+    let rate = args.rate.unwrap_or(name.usual_rate());
     let crowd = Crowd { channels: args.channels, writers: args.writers, readers };
     let journal = Arc::new(Journal::new(clock.clone(), crowd));
-    let crew = Crew::start(&entrance, crowd, args.rate, &journal, clock);
-    let checks = Checks::default();
-    let mut stage = Stage { topology, entrance, journal, checks, clock: clock.clone() };
+    let crew = Crew::start(&entrance, crowd, rate, &journal, clock);
+    let mut stage = Stage {
+        topology,
+        entrance,
+        journal,
+        checks: Checks::default(),
+        clock: clock.clone(),
+        away: args.away,
+        lookout: None,
+    };
     stage.calm().await?;
     let played = play(name, &mut stage).await;
     stage.health_is_back().await;
@@ -142,10 +163,18 @@ async fn round(
     if let Err(error) = played {
         stage.checks.that("the drill comes to its end", false, error);
     }
+    let kept = match stage.lookout.take() {
+        Some(lookout) => Some(lookout.kept(&stage, PATIENCE).await?),
+        None => None,
+    };
     let Stage { topology, checks, .. } = stage;
     topology.stop().await?;
     let seconds = clock.now().saturating_duration_since(began).as_secs_f64();
-    Ok(Round::of(name, number, verdict, &name.limits(), checks, seconds))
+    let mut limits = name.limits();
+    if kept.is_some() {
+        limits.whole_within += args.away;
+    }
+    Ok(Round::of(name, number, verdict, &limits, checks, seconds).with_archive(kept))
 }
 
 /// Ends the writing, and waits for what is still under way.

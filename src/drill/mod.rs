@@ -8,6 +8,7 @@
 pub mod event;
 pub mod verdict;
 pub mod journal;
+pub mod kept;
 pub mod report;
 pub mod options;
 pub mod secret;
@@ -19,6 +20,7 @@ pub mod crew;
 pub mod redis;
 pub mod link;
 pub mod topology;
+pub mod lookout;
 pub mod stage;
 mod faults;
 mod local;
@@ -26,6 +28,7 @@ mod watch;
 
 use std::io::Write;
 
+use api::CallError;
 use crew::EntranceError;
 use options::{DrillArgs, Name};
 use report::Report;
@@ -49,6 +52,15 @@ pub enum DrillError {
     NoBalancer,
     #[error("this drill needs Centrifugo's program, name it with --centrifugo")]
     NoCentrifugo,
+    #[error(
+        "this drill needs the program of a MongoDB replica set, name it with --replica-set (the \
+         example replica_set)"
+    )]
+    NoReplicaSet,
+    #[error("the replica set does not do {0:?}: {1}")]
+    Script(String, String),
+    #[error("what is stored cannot be read: {0}")]
+    Archive(CallError),
     #[error("a client: {0}")]
     Client(client::Error),
     #[error("the snapshot of Redis: {0}")]

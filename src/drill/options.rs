@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::secret::Hidden;
 use super::verdict::Limits;
+use crate::config::units::parse_duration;
 
 /// What stands below the list of flags.
 const EXAMPLES: &str = "\
@@ -22,6 +23,9 @@ and breaks that. With --watch it only publishes and reads, while somebody else p
 
 The exit code is 0 if every promise was kept, 1 if not, 2 if the flags make no sense and 3 if there
 was no drill: a program is missing, or the cluster did not start. docs/drills.md says more.";
+
+/// The longest that a database is away.
+const LONGEST_AWAY: Duration = Duration::from_secs(3_600);
 
 /// Breaks a cluster and looks what its clients notice.
 #[derive(Args, Clone, Debug)]
@@ -45,9 +49,12 @@ pub struct DrillArgs {
     /// Channels that readers and writers are spread over
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub channels: u32,
-    /// Publications per second of each writer
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub rate: u32,
+    /// Publications per second of each writer [default: 10, and 50 for mongo-failover]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rate: Option<u32>,
+    /// How long mongo-failover leaves the archive without its database, such as 10m
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = away)]
+    pub away: Duration,
     /// Folder with sentinel/ and haproxy/, in the place of the files in this program
     #[arg(long, value_name = "FOLDER")]
     pub files: Option<PathBuf>,
@@ -57,8 +64,8 @@ pub struct DrillArgs {
     /// Centrifugo's program, for mixed and mixed-failover
     #[arg(long, value_name = "FILE")]
     pub centrifugo: Option<PathBuf>,
-    /// Program of a MongoDB replica set (the example replica_set): cluster then archives what is
-    /// published and has two history services
+    /// Program of a MongoDB replica set (the example replica_set), for mongo-failover; cluster then
+    /// archives what is published and has two history services
     #[arg(long, value_name = "FILE")]
     pub replica_set: Option<PathBuf>,
     /// Leaves the logs and the data of the processes behind, and says where
@@ -110,7 +117,7 @@ pub struct WatchArgs {
 /// A drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Name {
-    /// All but `cluster` and those with Centrifugo
+    /// All but `cluster` and those that need a program to be named
     All,
     /// No drill: starts the local cluster, says where everything is, and stops it on Ctrl-C
     Cluster,
@@ -144,6 +151,8 @@ pub enum Name {
     HaproxyReload,
     /// The gateways are restarted one after the other
     RollingRestart,
+    /// The primary of MongoDB steps down, is killed, and then all of it is away
+    MongoFailover,
     /// Two of Centrifugo's nodes beside two of ours: everything in both directions, and restarts
     Mixed,
     /// The same, and the master is killed
@@ -153,7 +162,9 @@ pub enum Name {
 impl Name {
     /// All drills, in the order in which they run.
     pub fn all() -> impl Iterator<Item = Self> {
-        let is_drill = |name: &Self| !matches!(name, Self::All | Self::Cluster) && !name.is_mixed();
+        let is_drill = |name: &Self| {
+            !matches!(name, Self::All | Self::Cluster | Self::MongoFailover) && !name.is_mixed()
+        };
         Self::value_variants().iter().copied().filter(is_drill)
     }
 
@@ -182,6 +193,8 @@ impl Name {
             Self::NodeKill | Self::Mixed => {
                 Limits { may_drop: true, may_fail: true, may_refuse: true, ..lossless }
             }
+            // What readers lack may be on its way into the store: then they have to ask again.
+            Self::MongoFailover => Limits { may_fail: true, ..lossless },
             Self::Partition => Limits { may_fail: true, may_refuse: true, ..lossless },
             // Redis moves: connections stay, and positions are void.
             _ => Limits { may_tell: true, may_fail: true, may_refuse: true, ..lossless },
@@ -198,9 +211,20 @@ impl Name {
         matches!(self, Self::Partition | Self::ReplicationCut)
     }
 
+    /// Whether channels are archived in it, where there is a replica set for that.
+    pub fn may_archive(self) -> bool {
+        matches!(self, Self::Cluster | Self::MongoFailover)
+    }
+
     /// Whether there are sentinels in it.
     pub fn has_sentinels(self) -> bool {
-        !matches!(self, Self::LoneRedisEmpty | Self::LoneRedisOldSnapshot | Self::ClusterFailover)
+        !matches!(
+            self,
+            Self::LoneRedisEmpty
+                | Self::LoneRedisOldSnapshot
+                | Self::ClusterFailover
+                | Self::MongoFailover
+        )
     }
 
     /// Whether Redis keeps snapshots in it, in the place of everything.
@@ -212,10 +236,21 @@ impl Name {
     pub fn usual_readers(self) -> u32 {
         if self == Self::NodeKill { 500 } else { 24 }
     }
+
+    /// Publications per second of each writer, if nobody says how many.
+    pub fn usual_rate(self) -> u32 {
+        if self == Self::MongoFailover { 50 } else { 10 }
+    }
 }
 
 impl Serialize for Name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text())
     }
+}
+
+fn away(text: &str) -> Result<Duration, String> {
+    let away = parse_duration(text)?;
+    let is_allowed = (Duration::from_secs(1)..=LONGEST_AWAY).contains(&away);
+    if is_allowed { Ok(away) } else { Err("must be from 1s to 1h".to_owned()) }
 }

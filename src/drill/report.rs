@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::kept::Kept;
 use super::options::Name;
 use super::verdict::{Limits, Verdict};
 
@@ -35,6 +36,9 @@ pub struct Round {
     pub seconds: f64,
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// What the archive has, in drills with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Kept>,
 }
 
 /// What a drill looked at beside the messages.
@@ -63,16 +67,30 @@ impl Round {
         let mut failures = verdict.breaches(limits);
         failures.extend(checks.broken);
         let passed = failures.is_empty();
-        Self { drill, round, passed, failures, checks: checks.held, seconds, verdict }
+        Self {
+            drill,
+            round,
+            passed,
+            failures,
+            checks: checks.held,
+            seconds,
+            verdict,
+            archive: None,
+        }
     }
-}
 
-impl Round {
+    /// The same with what the archive made of it.
+    pub fn with_archive(mut self, archive: Option<Kept>) -> Self {
+        self.failures.extend(archive.iter().flat_map(Kept::breaches));
+        self.passed = self.failures.is_empty();
+        Self { archive, ..self }
+    }
+
     /// A drill that could not be made, which is no pass.
     pub fn not_run(drill: Name, round: u32, why: impl ToString) -> Self {
         let failures = vec![format!("not run: {}", why.to_string())];
         let (verdict, checks) = (Verdict::default(), Vec::new());
-        Self { drill, round, passed: false, failures, checks, seconds: 0.0, verdict }
+        Self { drill, round, passed: false, failures, checks, seconds: 0.0, verdict, archive: None }
     }
 
     /// The outcome in a word.
@@ -121,6 +139,10 @@ pub fn render(report: &Report) -> String {
     }
     let mut text = aligned(&lines);
     for round in &report.rounds {
+        if let Some(kept) = &round.archive {
+            let _ =
+                writeln!(text, "{} (round {}): {}", round.drill.text(), round.round, kept.text());
+        }
         for failure in &round.failures {
             let _ = writeln!(text, "{} (round {}): {failure}", round.drill.text(), round.round);
         }

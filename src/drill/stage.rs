@@ -12,6 +12,7 @@ use super::api::{Api, CallError};
 use super::crew::Entrance;
 use super::event::{Event, Reader, Record};
 use super::journal::Journal;
+use super::lookout::Lookout;
 use super::report::Checks;
 use super::topology::{Topology, TopologyError};
 use crate::client::{Client, Error};
@@ -32,6 +33,10 @@ pub struct Stage {
     pub journal: Arc<Journal>,
     pub checks: Checks,
     pub clock: Clock,
+    /// For how long a database is away.
+    pub away: Duration,
+    /// What looks at the archive, in drills with one.
+    pub lookout: Option<Lookout>,
 }
 
 impl Stage {
@@ -62,6 +67,19 @@ impl Stage {
     pub async fn until(
         &self,
         what: &'static str,
+        is_so: impl AsyncFnMut() -> bool,
+    ) -> Result<(), DrillError> {
+        self.until_within(PATIENCE, what, is_so).await
+    }
+
+    /// Waits for a condition that may take longer, or less long.
+    ///
+    /// # Errors
+    /// As [`Stage::until`].
+    pub async fn until_within(
+        &self,
+        within: Duration,
+        what: &'static str,
         mut is_so: impl AsyncFnMut() -> bool,
     ) -> Result<(), DrillError> {
         let mut looks = interval(LOOK_EVERY);
@@ -73,8 +91,8 @@ impl Stage {
                 }
             }
         };
-        let never = |_| DrillError::Topology(TopologyError::Never(what, PATIENCE));
-        timeout(PATIENCE, looking).await.map_err(never)
+        let never = |_| DrillError::Topology(TopologyError::Never(what, within));
+        timeout(within, looking).await.map_err(never)
     }
 
     /// The fault begins.
@@ -168,6 +186,35 @@ impl Stage {
             }
         }
         found
+    }
+
+    /// What a page of each history service's health answers: 0 where nobody does.
+    pub async fn health_of_history(&self, path: &str) -> Vec<u16> {
+        let mut found = Vec::new();
+        for node in &self.topology.history {
+            let status = match node.api() {
+                Ok(mut api) => api.status(path).await.unwrap_or_default(),
+                Err(_) => 0,
+            };
+            found.push(status);
+        }
+        found
+    }
+
+    /// What looks at the archive.
+    ///
+    /// # Errors
+    /// If nothing does, since there is no archive.
+    pub fn lookout(&self) -> Result<&Lookout, DrillError> {
+        self.lookout.as_ref().ok_or(DrillError::NoReplicaSet)
+    }
+
+    /// The same, to note something.
+    ///
+    /// # Errors
+    /// As [`Stage::lookout`].
+    pub fn lookout_mut(&mut self) -> Result<&mut Lookout, DrillError> {
+        self.lookout.as_mut().ok_or(DrillError::NoReplicaSet)
     }
 
     /// Looks whether every gateway is well in the end.

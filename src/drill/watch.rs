@@ -47,7 +47,8 @@ pub async fn run(
     let crowd = Crowd { channels: args.channels, writers: args.writers, readers };
     let began = clock.now();
     let journal = Arc::new(Journal::new(clock.clone(), crowd));
-    let crew = Crew::start(&entrance, crowd, args.rate, &journal, clock);
+    let crew =
+        Crew::start(&entrance, crowd, args.rate.unwrap_or(name.usual_rate()), &journal, clock);
     unless_stopped(everybody_is_there(&journal)).await?;
     writeln!(out, "All is well. Now {} may happen, for {} s.", name.text(), watch.seconds)?;
     out.flush()?;

@@ -234,6 +234,7 @@ fn recipes() -> Vec<Recipe> {
             members: [at(40), at(41), at(42)],
             control: at(43),
             services: vec![at(44), at(45)],
+            backlog: None,
         }),
     };
     let mut recipes = plan.recipes();

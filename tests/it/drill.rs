@@ -1,6 +1,7 @@
 //! `bobolink drill`: quick drills on a cluster of real processes, and a watch that is lied to.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Output, Stdio};
 
 use bobolink::drill::api::{Api, Place};
@@ -57,6 +58,26 @@ async fn in_a_redis_cluster_a_replaced_master_concerns_its_own_readers_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_primary_of_the_database_loses_and_doubles_nothing_in_the_archive() {
+    let program = Path::new(env!("CARGO_BIN_EXE_bobolink"));
+    let replica_set = program.with_file_name("examples").join("replica_set");
+    assert!(replica_set.is_file(), "cargo build --example replica_set, which `make test` does");
+    let replica_set = replica_set.display().to_string();
+    let database = ["mongo-failover", "--replica-set", &replica_set, "--away", "6s"];
+    let round = passes(&[&database, FEW].concat()).await;
+    let archive = &round["archive"];
+    for none in ["lost", "doubled", "missing", "failed"] {
+        assert_eq!(archive[none], 0, "{none}: {archive}");
+    }
+    assert_eq!((&round["refused"], &round["unknown"]), (&0.into(), &0.into()), "{round}");
+    assert!(archive["stored"].as_u64() >= round["acknowledged"].as_u64(), "{round}");
+    // It was felt, or nothing was tried.
+    assert!(archive["come_again"].as_u64() > Some(0), "{archive}");
+    assert!(archive["longest_lag_ms"].as_u64() >= Some(6_000), "{archive}");
+    assert!(archive["away"]["waiting"].as_u64() > Some(100), "{archive}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_cluster_takes_all_its_processes_along() {
     let mut command = drill(&["cluster"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the program");
@@ -95,6 +116,9 @@ async fn flags_that_make_no_sense_and_drills_that_cannot_run_have_codes_of_their
         (&["node-kill", "--url", "ws://127.0.0.1:1/"], 2, "--watch"),
         (&["all", "--watch", "--url", "ws://h/", "--api", "http://h/api"], 2, "takes one name"),
         (&["mixed"], 3, "not run: this drill needs Centrifugo"),
+        (&["mongo-failover"], 3, "not run: this drill needs the program of a MongoDB replica set"),
+        (&["mongo-failover", "--replica-set", "no/such"], 3, "not run: cannot start mongo"),
+        (&["mongo-failover", "--away", "2h"], 2, "must be from 1s to 1h"),
         (&["haproxy-reload", "--without-haproxy"], 3, "not run: HAProxy"),
         (&["node-kill", "--files", "no/such/folder"], 3, "not run: no/such/folder"),
     ] {

@@ -5,6 +5,7 @@
 //! [`play`], a row in docs/drills.md.
 
 mod cluster;
+mod database;
 mod edge;
 mod failovers;
 mod mixed;
@@ -35,6 +36,7 @@ pub async fn play(name: Name, stage: &mut Stage) -> Result<(), DrillError> {
         }
         Name::ClusterFailover => cluster::cluster_failover(stage).await,
         Name::NodeKill => edge::node_kill(stage).await,
+        Name::MongoFailover => database::mongo_failover(stage).await,
         Name::Mixed => mixed::mixed(stage).await,
         Name::MixedFailover => mixed::mixed_failover(stage).await,
         Name::HaproxyReload => edge::haproxy_reload(stage).await,

@@ -3,16 +3,20 @@
 //! In docker-compose.yml the set is three services; here it is one process that has three members, or
 //! three `mongod`: the example `replica_set`.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::plan::Plan;
 use super::process::{Process, ProcessError, Recipe};
 use super::{START, TopologyError};
-use crate::drill::api::{Api, Place};
+use crate::drill::api::{Api, Place, PlaceError};
 
 /// What the replica set is called; docker-compose.yml says the same.
 const SET: &str = "main";
@@ -31,6 +35,8 @@ pub struct ArchivePlan {
     pub control: SocketAddr,
     /// Of each history service.
     pub services: Vec<SocketAddr>,
+    /// Entries that may wait for the store; none for what is usual.
+    pub backlog: Option<u64>,
 }
 
 /// The running replica set.
@@ -99,11 +105,15 @@ impl Plan {
     /// What gateways and history services are told of the archive, if there is one.
     pub fn archived(&self) -> Vec<(&'static str, String)> {
         let Some(archive) = &self.archive else { return Vec::new() };
-        vec![
+        let mut told = vec![
             ("BOBOLINK_HISTORY_STORE", "mongo".to_owned()),
             ("BOBOLINK_HISTORY_MONGO_URI", archive.uri()),
             ("BOBOLINK_CHANNEL_NAMESPACES_CHAT_HISTORY_ARCHIVE", "true".to_owned()),
-        ]
+        ];
+        let backlog =
+            archive.backlog.map(|entries| ("BOBOLINK_HISTORY_BACKLOG", entries.to_string()));
+        told.extend(backlog);
+        told
     }
 }
 
@@ -117,9 +127,23 @@ impl Database {
             return Ok(None);
         };
         let mut process = Process::start(recipe)?;
-        let listens = async || tokio::net::TcpStream::connect(archive.control).await.is_ok();
+        let listens = async || TcpStream::connect(archive.control).await.is_ok();
         process.ready(START, listens).await?;
         Ok(Some(Self { process, members: archive.members, control: archive.control }))
+    }
+
+    /// Goes on in the script; `ok`, or why it is not done.
+    ///
+    /// # Errors
+    /// It does not answer in time.
+    pub async fn act(&self, line: &str) -> io::Result<String> {
+        let asking = async {
+            let (reader, mut writer) = TcpStream::connect(self.control).await?.into_split();
+            writer.write_all(format!("{line}\n").as_bytes()).await?;
+            let answer = BufReader::new(reader).lines().next_line().await?;
+            Ok(answer.unwrap_or_default())
+        };
+        timeout(START, asking).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 }
 
@@ -137,9 +161,17 @@ impl HistoryNode {
     /// # Errors
     /// If it ends, or does not in time.
     pub async fn ready(&mut self) -> Result<(), TopologyError> {
-        let mut api = Api::new(Place::new(&format!("http://{}", self.address))?, None);
+        let mut api = self.api()?;
         let ready = async || api.status("/health/ready").await == Ok(200);
         Ok(self.process.ready(START, ready).await?)
+    }
+
+    /// Asks it.
+    ///
+    /// # Errors
+    /// None that can be; the address is its own.
+    pub fn api(&self) -> Result<Api, PlaceError> {
+        Ok(Api::new(Place::new(&format!("http://{}", self.address))?, None))
     }
 }
 

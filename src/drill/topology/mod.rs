@@ -61,6 +61,8 @@ pub struct Shape {
     pub centrifugo: Option<PathBuf>,
     /// The program with a MongoDB replica set, if channels are to be archived there.
     pub replica_set: Option<PathBuf>,
+    /// Publications that may wait for it, if not as many as usual.
+    pub backlog: Option<u64>,
     /// Where the files are, if not in the binary.
     pub files: Option<PathBuf>,
     /// Leaves logs and data behind.
@@ -123,6 +125,10 @@ pub enum TopologyError {
     Ask(#[from] AskError),
     #[error("cannot listen for the wires: {0}")]
     Link(std::io::Error),
+    #[error("there is no replica set")]
+    NoDatabase,
+    #[error("the script's port of the replica set: {0}")]
+    Script(std::io::Error),
     #[error("the path of this program is not known: {0}")]
     Program(std::io::Error),
     #[error("{0} does not become so within {1:?}")]
@@ -240,6 +246,15 @@ impl Topology {
         balancer.ready(self.gateways.len()).await?;
         self.balancer = Some(balancer);
         Ok(())
+    }
+
+    /// Goes on in the script of the replica set; `ok`, or why it is not done.
+    ///
+    /// # Errors
+    /// There is none, or it does not answer.
+    pub async fn act(&self, line: &str) -> Result<String, TopologyError> {
+        let database = self.database.as_ref().ok_or(TopologyError::NoDatabase)?;
+        database.act(line).await.map_err(TopologyError::Script)
     }
 
     /// Which Redis is the master, by what it says itself.
@@ -432,6 +447,7 @@ fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
             members: [free_address()?, free_address()?, free_address()?],
             control: free_address()?,
             services: several(HISTORY)?,
+            backlog: shape.backlog,
         }),
     };
     let mut redis_options = Vec::new();

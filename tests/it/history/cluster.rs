@@ -60,6 +60,7 @@ async fn start() -> Topology {
         program: Some(program.to_owned()),
         centrifugo: None,
         replica_set: Some(replica_set),
+        backlog: None,
         files: None,
         is_kept: false,
     };
