@@ -60,6 +60,7 @@ pub async fn every_scenario(store: &dyn MessageStore) {
     replays_and_disorder_change_nothing(store).await;
     holes_are_known_until_they_are_filled(store).await;
     pages_go_both_ways_and_between_any_anchors(store).await;
+    anchors_are_found_at_every_offset_of_a_long_channel(store).await;
     epochs_follow_each_other(store).await;
     epochs_of_one_batch_follow_their_ids(store).await;
     deleted_messages_count_for_density_and_are_never_read(store).await;
@@ -150,6 +151,24 @@ async fn pages_go_both_ways_and_between_any_anchors(store: &dyn MessageStore) {
         PageQuery { before: Some(unknown), ..newest(5) },
     ] {
         assert!(offsets(store, "pages", &query).await.is_empty(), "{query:?}");
+    }
+}
+
+/// Stores keep many messages together, or runs of them: none of their borders is to be noticed.
+async fn anchors_are_found_at_every_offset_of_a_long_channel(store: &dyn MessageStore) {
+    append(store, records("anchors", "e1", 1..=300)).await;
+    for offset in [1, 2, 62, 63, 64, 65, 127, 128, 191, 192, 193, 255, 256, 257, 299, 300] {
+        let id = Anchor::Id(MessageId::of(id_of("e1", offset)).expect("an id"));
+        let time = Anchor::Time((1_000_000 + offset) as i64);
+        for anchor in [id, time, Anchor::Offset { epoch: None, offset }] {
+            let before = PageQuery { before: Some(anchor.clone()), ..newest(2) };
+            let expected: Vec<_> = (1..offset).rev().take(2).collect();
+            assert_eq!(offsets(store, "anchors", &before).await, expected, "before {anchor:?}");
+            let oldest = PageQuery { order: Order::OldestFirst, ..newest(2) };
+            let after = PageQuery { after: Some(anchor.clone()), ..oldest };
+            let expected: Vec<_> = (offset + 1..=300).take(2).collect();
+            assert_eq!(offsets(store, "anchors", &after).await, expected, "after {anchor:?}");
+        }
     }
 }
 
