@@ -156,7 +156,9 @@ async fn pages_go_both_ways_and_between_any_anchors(store: &dyn MessageStore) {
 
 /// Stores keep many messages together, or runs of them: none of their borders is to be noticed.
 async fn anchors_are_found_at_every_offset_of_a_long_channel(store: &dyn MessageStore) {
-    append(store, records("anchors", "e1", 1..=300)).await;
+    for first in [101, 1, 201] {
+        append(store, records("anchors", "e1", first..first + 100)).await;
+    }
     for offset in [1, 2, 62, 63, 64, 65, 127, 128, 191, 192, 193, 255, 256, 257, 299, 300] {
         let id = Anchor::Id(MessageId::of(id_of("e1", offset)).expect("an id"));
         let time = Anchor::Time((1_000_000 + offset) as i64);
