@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{interval, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::DrillError;
@@ -105,8 +105,15 @@ impl Lookout {
     }
 }
 
-async fn watch_queue(redis: Redis, clock: Clock, seen: Arc<Mutex<Seen>>) {
+/// When to look. What was late is not made up for: that would be a rush after each slow answer.
+fn looks() -> Interval {
     let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
+}
+
+async fn watch_queue(redis: Redis, clock: Clock, seen: Arc<Mutex<Seen>>) {
+    let mut looks = looks();
     loop {
         looks.tick().await;
         if let Ok(waiting) = waiting(&redis, &clock).await {
@@ -127,7 +134,7 @@ async fn waiting(redis: &Redis, clock: &Clock) -> Result<Waiting, AskError> {
 
 /// Reads the newest page of one channel after the other.
 async fn read(mut api: Api, channels: Vec<String>, clock: Clock, seen: Arc<Mutex<Seen>>) {
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = looks();
     for channel in channels.iter().cycle() {
         looks.tick().await;
         let asked = clock.now();
