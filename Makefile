@@ -142,8 +142,9 @@ setup: ## Install what building and the third-party suites need
 
 .PHONY: bench
 bench: ## Run the benchmarks, then both servers side by side for under 30 minutes
-	scripts/setup build redis
-	cargo bench --locked
+	scripts/setup build redis mongo
+	cargo build --locked --release --example replica_set
+	HISTORY_REPLICA_SET=$(abspath $(TARGET_DIR))/release/examples/replica_set cargo bench --locked
 	cargo build --locked --release --bin bobolink --example limit
 	bench/compare --quick
 
