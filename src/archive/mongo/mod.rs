@@ -17,6 +17,7 @@ mod open;
 mod places;
 mod read;
 mod seek;
+mod uri;
 mod verify;
 mod walk;
 

@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::attempt::{DUPLICATE_KEY, Failure, repeat};
 use super::layout::{BUCKETS, CHANNELS, LARGE, STORE};
+use super::uri;
 use crate::archive::StoreError;
 use crate::config::units::Secret;
 
@@ -82,7 +83,10 @@ struct StoreDocument {
 /// The connection string is none.
 pub async fn client(settings: &Settings) -> Result<Client, OpenError> {
     let uri = settings.uri.expose();
-    let refused = |error: mongodb::error::Error| OpenError::Uri(without_secrets(&error, uri));
+    uri::check(uri).map_err(|fault| OpenError::Uri(fault.into()))?;
+    let refused = |error: mongodb::error::Error| {
+        OpenError::Uri(uri::without_secrets(&error.to_string(), uri))
+    };
     let mut options = ClientOptions::parse(uri).await.map_err(refused)?;
     // A little shorter than a read, so that it says why.
     let limit = settings.read_timeout.mul_f64(0.75);
@@ -208,16 +212,4 @@ async fn make_collections(database: &Database) -> Result<(), Failure> {
 
 fn is_command(error: &mongodb::error::Error, code: i32) -> bool {
     matches!(&*error.kind, ErrorKind::Command(failed) if failed.code == code)
-}
-
-/// What is wrong with a connection string, unless the text repeats the user or the password.
-fn without_secrets(error: &mongodb::error::Error, uri: &str) -> String {
-    let text = error.to_string();
-    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    let secrets = rest.rsplit_once('@').map(|(secrets, _)| secrets).unwrap_or_default();
-    let mut parts = secrets.split(':').filter(|part| !part.is_empty());
-    match parts.any(|part| text.contains(part)) {
-        true => "is not a valid connection string".into(),
-        false => text,
-    }
 }
