@@ -11,6 +11,8 @@
 mod blocks;
 mod embedded;
 mod epochs;
+#[cfg(test)]
+pub mod faulty;
 mod message;
 mod mongo;
 mod page;
@@ -49,6 +51,11 @@ pub trait MessageStore: Send + Sync {
 
     /// Stores a batch in any order. What is there already, or was and is deleted, stays as it is. An
     /// epoch that the channel does not have yet becomes its newest and is open.
+    ///
+    /// So the caller sees to the order of epochs: the first message of one is appended after everything
+    /// of those before it was, or in one batch with it, whose epochs follow their ids. Two calls at the
+    /// same time, each with another new epoch of one channel, may put them in either order, and that
+    /// order stays.
     ///
     /// Returns once the batch would survive a loss of power.
     fn append(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<Appended, StoreError>>;
@@ -106,7 +113,8 @@ pub trait MessageStore: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<String>, StoreError>>;
 
-    /// Deletes messages of a channel; returns those that were there.
+    /// Deletes messages of a channel; returns those that were there. What is appended behind them in
+    /// the meantime stays.
     fn delete<'a>(
         &'a self,
         channel: &'a str,
@@ -165,7 +173,8 @@ pub enum Deletion {
         from: u64,
         to: u64,
     },
-    /// Every message that there is now. The channel's epochs and offsets go on.
+    /// Every message up to where the channel ends when the deletion begins. Its epochs and offsets go
+    /// on.
     Channel,
 }
 
@@ -214,4 +223,14 @@ pub enum StoreError {
     /// Something in it cannot be read.
     #[error("the history store is damaged: {0}")]
     Damaged(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later. If not, calls that concern other channels still may.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Full | Self::Busy | Self::Unavailable(_) | Self::Unknown => true,
+            Self::BadRequest(_) | Self::Damaged(_) => false,
+        }
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A round goes over the channels in the order of their names, page by page, with a pause after each
 //! page of channels and of messages, so that it never takes the store from those who wait for it.
-//! Where the store fails, the round waits and goes on at the same place. Any number of processes may
+//! Where the store fails, the round waits and goes on at the same place; a channel in which it finds
+//! something damaged is left out until the next round. Any number of processes may
 //! do this for one store: what the other has dropped is not there any more.
 
 use std::sync::Arc;
@@ -87,7 +88,7 @@ impl Retention {
         for prefix in &terms.prefixes {
             let mut after: Option<String> = None;
             loop {
-                let names = self.channels(prefix, after.as_deref()).await;
+                let Some(names) = self.channels(prefix, after.as_deref()).await else { break };
                 for name in &names {
                     if let Some(kept) = (terms.of)(name) {
                         self.drop_expired(name, kept).await;
@@ -102,12 +103,18 @@ impl Retention {
         }
     }
 
-    async fn channels(&self, prefix: &str, after: Option<&str>) -> Vec<String> {
+    /// The next channels; none if they cannot be listed.
+    async fn channels(&self, prefix: &str, after: Option<&str>) -> Option<Vec<String>> {
         let mut waits = Waits::default();
         loop {
             match self.store.channels(prefix, after, CHANNELS).await {
-                Ok(names) => return names,
-                Err(error) => waits.out(&error).await,
+                Ok(names) => return Some(names),
+                Err(error) if error.may_pass() => waits.out(&error).await,
+                Err(error) => {
+                    self.metrics.history.expiry_failures.inc();
+                    tracing::error!(%error, prefix, after, "channels whose messages expire cannot be listed");
+                    return None;
+                }
             }
         }
     }
@@ -125,7 +132,13 @@ impl Retention {
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(error) => waits.out(&error).await,
+                Err(error) if error.may_pass() => waits.out(&error).await,
+                // It will be so tomorrow, and the other channels are not to wait for it.
+                Err(error) => {
+                    self.metrics.history.expiry_failures.inc();
+                    tracing::error!(%error, channel, "a channel's expired messages cannot be dropped");
+                    return;
+                }
             }
         }
     }
@@ -151,6 +164,7 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::faulty::{Call, Faulty};
     use crate::archive::{EmbeddedSettings, EmbeddedStore, Message, Record, Span, Summary};
     use crate::protocol::publication::Publication;
 
@@ -165,6 +179,56 @@ mod tests {
             Record { channel: channel.into(), message }
         };
         (1..=count).map(record).collect()
+    }
+
+    /// A round over the channels of `brief:`, hours after their last message.
+    async fn round_over(store: SharedStore) -> Arc<Metrics> {
+        let metrics = Arc::new(Metrics::default());
+        let terms = || Terms { prefixes: vec!["brief:".into()], of: Box::new(|_| Some(HOUR)) };
+        let clock = Clock::manual(100 * 3_600_000);
+        let counted = Arc::clone(&metrics);
+        Retention::new(store, clock, counted, Box::new(terms), HOUR).round().await;
+        metrics
+    }
+
+    async fn with_channels(folder: &tempfile::TempDir, names: &[&str]) -> SharedStore {
+        let settings = EmbeddedSettings { path: folder.path().join("history.db"), cache: 1 << 20 };
+        let store = EmbeddedStore::open(&settings, "e".into()).expect("opens");
+        for name in names {
+            store.append(records(name, 3)).await.expect("stored");
+        }
+        Arc::new(store)
+    }
+
+    #[tokio::test]
+    async fn a_damaged_channel_is_left_out_and_the_others_are_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = with_channels(&folder, &["brief:a", "brief:b", "brief:c"]).await;
+        let fault = |call, channel: &str| match (call, channel) {
+            (Call::Expire, "brief:a") => Some(StoreError::Damaged("a key".into())),
+            (Call::Expire, "brief:b") => Some(StoreError::BadRequest("never")),
+            _ => None,
+        };
+        let faulty = Arc::new(Faulty::new(store, fault));
+        let metrics = round_over(Arc::clone(&faulty) as SharedStore).await;
+        assert_eq!(faulty.asked(Call::Expire), ["brief:a", "brief:b", "brief:c"], "each once");
+        let counted = &metrics.history;
+        assert_eq!((counted.expired.get(), counted.expiry_failures.get()), (3, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_waited_for_at_the_same_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = with_channels(&folder, &["brief:a"]).await;
+        let failures = std::sync::atomic::AtomicU32::new(0);
+        let fault = move |call, _: &str| {
+            let is_away = call != Call::Other
+                && failures.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 4 != 3;
+            is_away.then(|| StoreError::Unavailable("away".into()))
+        };
+        let metrics = round_over(Arc::new(Faulty::new(store, fault))).await;
+        let counted = &metrics.history;
+        assert_eq!((counted.expired.get(), counted.expiry_failures.get()), (3, 0));
     }
 
     async fn summary(store: &SharedStore, channel: &str) -> Summary {

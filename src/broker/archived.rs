@@ -191,9 +191,7 @@ impl Archiver {
                 self.archive.metrics.history.stored.inc_by(appended.stored as u64);
                 self.health.archiving(Archiving::Stored);
                 placed.into_iter().for_each(|one| self.deliver(one));
-                for late in late {
-                    late.store(self.archive.store(), &self.archive.metrics).await;
-                }
+                Late::store_all(late, self.archive.store(), &self.archive.metrics).await;
             }
             Ok(appended) => {
                 // Somebody else, or we in doubt, has written there before.

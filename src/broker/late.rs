@@ -8,6 +8,8 @@
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::MemoryBroker;
 use super::memory::Draft;
@@ -17,6 +19,9 @@ use crate::telemetry::metrics::Metrics;
 
 /// The most that is stored late at once; with more the epoch before stays open.
 const MOST: usize = 1_024;
+
+/// Streams whose publications are stored late at the same time.
+const AT_ONCE: usize = 8;
 
 /// Since when the archive has nothing of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,20 +54,43 @@ impl Late {
         is_whole.then(|| Self { channel: Arc::clone(channel), epoch, detached, publications })
     }
 
-    /// Stores it, for a store that has just taken a publication of the same epoch.
-    pub async fn store(self, store: &SharedStore, metrics: &Metrics) {
+    /// Stores what the archive lacks of several streams, for a store that has just taken a publication
+    /// of the epoch of each. Publishes wait for that, so a few are stored at a time, and once the store
+    /// fails no other is begun.
+    pub async fn store_all(late: Vec<Self>, store: &SharedStore, metrics: &Metrics) {
+        let mut waiting = late.into_iter();
+        let first = waiting.by_ref().take(AT_ONCE);
+        let mut under_way: FuturesUnordered<_> =
+            first.map(|one| one.store(store, metrics)).collect();
+        let mut goes_on = true;
+        while let Some(stored) = under_way.next().await {
+            goes_on &= stored.map_or_else(|error| !error.may_pass(), |()| true);
+            if goes_on && let Some(next) = waiting.next() {
+                under_way.push(next.store(store, metrics));
+            }
+        }
+        let left = waiting.len();
+        if left > 0 {
+            tracing::warn!(
+                channels = left,
+                "what the archive lacks of these was not stored late, since the store fails; their \
+                 epochs stay open"
+            );
+        }
+    }
+
+    async fn store(self, store: &SharedStore, metrics: &Metrics) -> Result<(), StoreError> {
         let channel = Arc::clone(&self.channel);
         let count = self.publications.len();
-        match self.append_and_seal(store).await {
-            Ok(stored) => {
-                metrics.history.late.inc_by(stored as u64);
-                tracing::info!(channel = &*channel, count, stored, "publications were stored late");
-            }
-            Err(error) => tracing::warn!(
+        let stored = self.append_and_seal(store).await.inspect_err(|error| {
+            tracing::warn!(
                 %error, channel = &*channel, count,
                 "what the archive lacks could not be stored late; its epoch stays open"
-            ),
-        }
+            );
+        })?;
+        metrics.history.late.inc_by(stored as u64);
+        tracing::info!(channel = &*channel, count, stored, "publications were stored late");
+        Ok(())
     }
 
     async fn append_and_seal(self, store: &SharedStore) -> Result<usize, StoreError> {
@@ -96,6 +124,7 @@ impl Late {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::archive::faulty::{Call, Faulty};
     use crate::archive::{EmbeddedSettings, EmbeddedStore};
     use crate::broker::StreamTop;
     use crate::broker::stream::Archived;
@@ -127,7 +156,7 @@ mod tests {
         let detached = Detached { first: 6, last_id: Some(MessageId::first_at(5)) };
         let publications = (6..=8).map(publication).collect();
         let late = Late { channel: "a".into(), epoch: "e2".into(), detached, publications };
-        late.store(&store, &Metrics::default()).await;
+        Late::store_all(vec![late], &store, &Metrics::default()).await;
         let verdict = store.verify("a").await.expect("a verdict");
         assert_eq!(verdict.faults, [""; 0], "ids rise");
         let chain = store.chain("a").await.expect("a chain").0;
@@ -150,6 +179,49 @@ mod tests {
     async fn an_epoch_whose_end_the_archive_lacks_stays_open() {
         let ends = ends_after(records("e1", 1..=4)).await;
         assert_eq!(ends, [(1, 4, End::Open), (9, 9, End::Open)]);
+    }
+
+    /// Of thirty streams, how many are begun when the store fails for some, and how many are stored.
+    async fn late_of_thirty(
+        fault: impl Fn(Call, &str) -> Option<StoreError> + Send + Sync + 'static,
+    ) -> (usize, u64) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = EmbeddedSettings { path: folder.path().join("history.db"), cache: 1 << 20 };
+        let store = EmbeddedStore::open(&settings, "e1".into()).expect("opens");
+        let store: SharedStore = Arc::new(store);
+        let names: Vec<Arc<str>> = (10..40).map(|n| format!("channel-{n}").into()).collect();
+        for name in &names {
+            let mut records = [records("e1", 1..=5), records("e2", 9..=9)].concat();
+            records.iter_mut().for_each(|record| record.channel = Arc::clone(name));
+            store.append(records).await.expect("stored");
+        }
+        let late = |name: &Arc<str>| Late {
+            channel: Arc::clone(name),
+            epoch: "e2".into(),
+            detached: Detached { first: 6, last_id: Some(MessageId::first_at(5)) },
+            publications: (6..=8).map(publication).collect(),
+        };
+        let faulty = Arc::new(Faulty::new(store, fault));
+        let metrics = Metrics::default();
+        let store: SharedStore = Arc::clone(&faulty) as SharedStore;
+        Late::store_all(names.iter().map(late).collect(), &store, &metrics).await;
+        (faulty.asked(Call::Append).len(), metrics.history.late.get())
+    }
+
+    #[tokio::test]
+    async fn once_the_store_fails_no_other_stream_is_begun() {
+        let away =
+            |call, _: &str| (call == Call::Append).then(|| StoreError::Unavailable("away".into()));
+        assert_eq!(late_of_thirty(away).await, (AT_ONCE, 0));
+    }
+
+    #[tokio::test]
+    async fn what_concerns_one_stream_keeps_no_other_from_being_stored() {
+        let damaged = |call, channel: &str| {
+            let is_it = call == Call::Append && channel == "channel-12";
+            is_it.then(|| StoreError::Damaged("a key".into()))
+        };
+        assert_eq!(late_of_thirty(damaged).await, (30, 29 * 3));
     }
 
     #[test]

@@ -245,6 +245,8 @@ metric_group! {
         duplicates: IntCounter = "duplicate_messages";
         /// Messages dropped because they were older than their namespace keeps them.
         expired: IntCounter = "expired_messages";
+        /// Times that a channel's expired messages could not be dropped, because something of it is damaged.
+        expiry_failures: IntCounter = "expiry_failures";
         /// Publishes refused because the archive could not take them.
         refused: IntCounter = "refused_publications";
         /// Publications delivered that the archive lacks, by the wish of their namespace.
