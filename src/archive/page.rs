@@ -47,13 +47,15 @@ pub struct Page {
     pub prev: Option<MessageId>,
 }
 
-/// What there is of a channel.
+/// What there is of a channel, as of one moment: nothing in it lies beyond `offset`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
     /// Messages that can be read.
     pub count: u64,
     pub first: Option<Message>,
     pub last: Option<Message>,
+    /// The message right before the last, if it is there and of the same epoch.
+    pub prev: Option<MessageId>,
     /// The newest epoch and the highest offset in it.
     pub epoch: CompactString,
     pub offset: u64,

@@ -153,3 +153,6 @@ async fn convert(response: Response<AxumBody>, request: &HeaderMap) -> Response<
     };
     Response::from_parts(head, Body::Whole(Full::new(whole)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,8 +99,8 @@ pub async fn messages(
     access::reader(&parts, &head, &channel).await?;
     let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
     let (asked, cursor) = query.read()?;
-    let page = parts.store.page(&channel, &asked).await?;
     let position = position(&parts, &channel).await?;
+    let page = parts.store.page(&channel, &asked).await?;
     fresh(&head.headers, &page_shape(&channel, page, &asked, cursor, position))
 }
 
@@ -152,6 +152,7 @@ pub async fn around(
         order: Order::NewestFirst,
         limit: half + 1,
     };
+    let position = position(&parts, &channel).await?;
     let newer = parts.store.page(&channel, &newer).await?;
     let older = parts.store.page(&channel, &older).await?;
     let (more, prev) = (older.more, older.prev);
@@ -162,7 +163,6 @@ pub async fn around(
     }
     let more = if order == Order::NewestFirst { more } else { more_newer };
     let asked = PageQuery { after: None, before: None, order, limit };
-    let position = position(&parts, &channel).await?;
     let page = Page { messages, more, prev };
     fresh(&head.headers, &page_shape(&channel, page, &asked, Way::first(order), position))
 }
@@ -413,6 +413,8 @@ fn page_shape(
     PageShape { messages: shapes, next_cursor: next, prev_cursor, position }
 }
 
+/// Where the channel ends. Asked before messages are read: who goes on from here may get one of them
+/// again, but misses none that came in between.
 async fn position(parts: &Parts, channel: &str) -> Result<PositionShape, Problem> {
     Ok(match parts.store.tail(channel).await? {
         Some(tail) => PositionShape { epoch: tail.epoch.into(), offset: tail.offset },
@@ -424,11 +426,9 @@ async fn summary(parts: &Parts, channel: &str) -> Result<ChannelShape, Problem> 
     let Some(summary) = parts.store.summary(channel).await? else {
         let epoch = parts.store.first_epoch().into();
         let nothing = crate::archive::Summary { epoch, ..Default::default() };
-        return Ok(ChannelShape::new(channel, &nothing, None));
+        return Ok(ChannelShape::new(channel, &nothing));
     };
-    let before_last = PageQuery { after: None, before: None, order: Order::NewestFirst, limit: 1 };
-    let page = parts.store.page(channel, &before_last).await?;
-    Ok(ChannelShape::new(channel, &summary, page.prev))
+    Ok(ChannelShape::new(channel, &summary))
 }
 
 async fn remove(parts: &Parts, channel: &str, what: Deletion) -> Answer {

@@ -119,13 +119,13 @@ impl MessageShape {
 }
 
 impl ChannelShape {
-    pub fn new(channel: &str, summary: &Summary, prev: Option<MessageId>) -> Self {
+    pub fn new(channel: &str, summary: &Summary) -> Self {
         let shape = |message: &Message, prev| MessageShape::new(channel, message, prev);
         Self {
             channel: channel.to_owned(),
             count: summary.count,
             first: summary.first.as_ref().map(|first| shape(first, None)),
-            last: summary.last.as_ref().map(|last| shape(last, prev)),
+            last: summary.last.as_ref().map(|last| shape(last, summary.prev)),
             position: PositionShape { epoch: summary.epoch.to_string(), offset: summary.offset },
         }
     }

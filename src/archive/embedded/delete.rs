@@ -15,7 +15,7 @@ pub struct Part {
     from: Key,
     to: Key,
     /// How many the part deleted.
-    count: u64,
+    pub count: u64,
     /// The lowest and highest key among them.
     ends: Option<(Key, Key)>,
     more: bool,
@@ -27,11 +27,25 @@ impl EmbeddedStore {
         channel: &str,
         what: Deletion,
     ) -> Result<Deleted, StoreError> {
+        let Some(part) = self.find(channel, what).await? else { return Ok(Deleted::default()) };
+        self.delete_found(channel, part).await
+    }
+
+    /// Where a deletion begins and ends; none if there is nothing of it.
+    pub(super) async fn find(
+        &self,
+        channel: &str,
+        what: Deletion,
+    ) -> Result<Option<Part>, StoreError> {
         let name = channel.to_owned();
-        let Some(mut part) = self.read(move |connection| bounds(connection, &name, &what)).await?
-        else {
-            return Ok(Deleted::default());
-        };
+        self.read(move |connection| bounds(connection, &name, &what)).await
+    }
+
+    pub(super) async fn delete_found(
+        &self,
+        channel: &str,
+        mut part: Part,
+    ) -> Result<Deleted, StoreError> {
         let (mut count, mut ends) = (0, None::<(Key, Key)>);
         loop {
             let channel = channel.to_owned();
@@ -86,8 +100,9 @@ pub fn part(transaction: &Transaction<'_>, channel: &str, part: Part) -> rusqlit
     })
 }
 
-/// Where a deletion begins and ends; none if the channel has nothing.
-fn bounds(
+/// Where a deletion begins and ends; none if there is nothing of it. What is appended later is within
+/// only if it was asked for by its offset.
+pub fn bounds(
     connection: &Connection,
     channel: &str,
     what: &Deletion,
@@ -95,7 +110,12 @@ fn bounds(
     let Some(number) = read::number(connection, channel)? else { return Ok(None) };
     let bound = |anchor: &Anchor, behind| read::bound(connection, number, anchor, behind);
     let (from, to) = match what {
-        Deletion::Message(id) => (bound(&Anchor::Id(*id), false)?, bound(&Anchor::Id(*id), true)?),
+        Deletion::Message(id) => {
+            let from = bound(&Anchor::Id(*id), false)?;
+            let found = read::first_at(connection, number, from)?;
+            let Some((key, _)) = found.filter(|(_, found)| found == id) else { return Ok(None) };
+            (key, (key.0, key.1.saturating_add(1)))
+        }
         Deletion::Offsets { epoch, from, to } => {
             let at = |offset: &u64| Anchor::Offset { epoch: epoch.clone(), offset: *offset };
             if read::tail(connection, channel)?.is_none() {

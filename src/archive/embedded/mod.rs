@@ -28,7 +28,7 @@ use compact_str::CompactString;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use self::writer::{Work, Writer};
 use super::{
@@ -86,7 +86,15 @@ pub struct EmbeddedStore {
 
 struct Readers {
     idle: Mutex<Vec<Connection>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+}
+
+/// A connection in use. It goes back however its read ends, also when nobody waits for that any more,
+/// and its place is free only then.
+struct Lease {
+    connection: Option<Connection>,
+    readers: Arc<Readers>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl EmbeddedStore {
@@ -113,22 +121,24 @@ impl EmbeddedStore {
         Writer::new(connection, waiting)
             .start()
             .map_err(|source| OpenError::File { path: path.into(), source })?;
-        let readers = Readers { idle: Mutex::new(readers), places: Semaphore::new(READERS) };
+        let readers =
+            Readers { idle: Mutex::new(readers), places: Arc::new(Semaphore::new(READERS)) };
         Ok(Self { first_epoch, work, readers: Arc::new(readers), _lock: lock })
     }
 
-    /// Runs `read` with a connection of its own, beside the async tasks.
+    /// Runs `read` with a connection of its own, beside the async tasks. All its statements see the
+    /// file as it was at the first of them.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let readers = Arc::clone(&self.readers);
-        let _place = self.readers.places.acquire().await.map_err(|_| closed())?;
+        let places = Arc::clone(&self.readers.places);
+        let place = places.acquire_owned().await.map_err(|_| closed())?;
+        let lease = Lease::take(Arc::clone(&self.readers), place);
         let done = tokio::task::spawn_blocking(move || {
-            let connection = readers.idle.lock().pop().ok_or_else(closed)?;
-            let answer = read(&connection).map_err(|error| failure(&error));
-            readers.idle.lock().push(connection);
-            answer
+            let connection = lease.connection.as_ref().ok_or_else(closed)?;
+            let snapshot = connection.unchecked_transaction().map_err(|error| failure(&error))?;
+            read(&snapshot).map_err(|error| failure(&error))
         });
         done.await.map_err(|_| closed())?
     }
@@ -141,6 +151,19 @@ impl EmbeddedStore {
         let (answer, answered) = oneshot::channel();
         self.work.send(work(answer)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| StoreError::Unknown)?
+    }
+}
+
+impl Lease {
+    fn take(readers: Arc<Readers>, place: OwnedSemaphorePermit) -> Self {
+        let connection = readers.idle.lock().pop();
+        Self { connection, readers, _place: place }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.readers.idle.lock().extend(self.connection.take());
     }
 }
 
@@ -310,6 +333,7 @@ fn failure(error: &rusqlite::Error) -> StoreError {
         }
         _ => match error {
             rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::InvalidColumnType(..) => StoreError::Damaged(error.to_string()),
             _ => StoreError::Unavailable(error.to_string()),
         },

@@ -157,14 +157,18 @@ pub fn summary(connection: &Connection, channel: &str) -> rusqlite::Result<Optio
     let text = "SELECT messages FROM channels WHERE number = ?1";
     let count: i64 =
         connection.prepare_cached(text)?.query_row(params![number], |row| row.get(0))?;
-    let one = |order| {
-        let mut found = between(connection, number, START, END, order, 1)?;
-        Ok::<_, rusqlite::Error>(found.pop().map(|(_, message)| message))
+    let one = |order| between(connection, number, START, END, order, 1);
+    let first = one(Order::OldestFirst)?.pop().map(|(_, message)| message);
+    let last = one(Order::NewestFirst)?.pop();
+    let prev = match &last {
+        Some((key, _)) => id_at(connection, number, (key.0, key.1 - 1))?,
+        None => None,
     };
     Ok(Some(Summary {
         count: count as u64,
-        first: one(Order::OldestFirst)?,
-        last: one(Order::NewestFirst)?,
+        first,
+        last: last.map(|(_, message)| message),
+        prev,
         epoch: tail.epoch,
         offset: tail.offset,
     }))
@@ -265,6 +269,20 @@ fn first_from(connection: &Connection, number: i64, id: i64) -> rusqlite::Result
         }
     }
     Ok(END)
+}
+
+/// The first message that is not before a key: its own key and its id.
+pub fn first_at(
+    connection: &Connection,
+    number: i64,
+    key: Key,
+) -> rusqlite::Result<Option<(Key, MessageId)>> {
+    let text = "SELECT place, offset, id FROM messages
+                WHERE channel = ?1 AND (place, offset) >= (?2, ?3)
+                ORDER BY place, offset LIMIT 1";
+    let read = |row: &Row<'_>| Ok(((row.get(0)?, row.get(1)?), id(row.get(2)?)?));
+    let mut statement = connection.prepare_cached(text)?;
+    statement.query_row(params![number, key.0, key.1], read).optional()
 }
 
 fn id_at(connection: &Connection, number: i64, key: Key) -> rusqlite::Result<Option<MessageId>> {

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::delete::Part;
 use super::{delete, expire, read, schema};
-use crate::archive::{Anchor, MessageId, Order, PageQuery, Span};
+use crate::archive::{Anchor, Deletion, MessageId, Order, PageQuery, Span};
 use crate::protocol::publication::Publication;
 
 const LARGE: u64 = 200_000;
@@ -142,6 +142,9 @@ fn no_statement_goes_over_a_table_or_sorts_one() {
     let transaction = connection.transaction().expect("a transaction");
     assert_eq!(expire::oldest(&transaction, "large", id(LARGE), 50).expect("dropped"), 50);
     delete::part(&transaction, "large", Part::default()).expect("nothing to delete");
+    let one = Deletion::Message(id(LARGE));
+    let one = delete::bounds(&transaction, "large", &one).expect("an answer").expect("a message");
+    assert_eq!(delete::part(&transaction, "large", one).expect("deleted").count, 1);
     transaction.commit().expect("committed");
     let seen = std::mem::take(&mut *seen.lock());
     assert!(seen.statements.len() > 20, "{} statements", seen.statements.len());

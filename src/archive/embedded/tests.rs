@@ -177,3 +177,101 @@ fn files_of_others_are_left_alone() {
     });
     assert!(foreign.contains("is not a history file"), "{foreign}");
 }
+
+#[tokio::test]
+async fn what_is_appended_while_the_newest_message_is_deleted_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    let newest_id = |offset: u64| MessageId::of(offset * 10).expect("an id");
+    for (round, what) in
+        [Deletion::Message(newest_id(1)), Deletion::Channel].into_iter().enumerate()
+    {
+        let at = round as u64 * 2 + 1;
+        store.append(vec![record("a", at)]).await.expect("stored");
+        let found = store.find("a", what.clone()).await.expect("an answer").expect("something");
+        store.append(vec![record("a", at + 1)]).await.expect("stored");
+        let deleted = store.delete_found("a", found).await.expect("deleted");
+        let page = store.page("a", &newest(9)).await.expect("a page");
+        let left: Vec<_> = page.messages.iter().map(Message::offset).collect();
+        assert_eq!(left, [at + 1], "after {what:?}");
+        assert_eq!(deleted.offsets.map(|(_, last)| last), Some([1, 3][round]));
+    }
+}
+
+/// Reads that wait for a word, one for each connection, and the channel to give it.
+async fn hold_all_readers(
+    store: &Arc<EmbeddedStore>,
+) -> (Vec<tokio::task::JoinHandle<Result<(), StoreError>>>, Vec<std::sync::mpsc::Sender<()>>) {
+    let (mut reads, mut words) = (Vec::new(), Vec::new());
+    for _ in 0..READERS {
+        let (begun, begins) = oneshot::channel();
+        let (word, said) = std::sync::mpsc::channel();
+        let store = Arc::clone(store);
+        reads.push(tokio::spawn(async move {
+            let read = move |_: &Connection| {
+                let _ = begun.send(());
+                let _ = said.recv();
+                Ok(())
+            };
+            store.read(read).await
+        }));
+        begins.await.expect("the read begins");
+        words.push(word);
+    }
+    (reads, words)
+}
+
+#[tokio::test]
+async fn reads_that_nobody_waits_for_keep_their_places_until_they_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(open(&folder).expect("opens"));
+    store.append(vec![record("a", 1)]).await.expect("stored");
+    let (reads, words) = hold_all_readers(&store).await;
+    for read in reads {
+        read.abort();
+        assert!(read.await.is_err_and(|error| error.is_cancelled()));
+    }
+    assert_eq!(store.readers.places.available_permits(), 0, "the connections are still out");
+    let mut waiting = store.tail("a");
+    assert!(futures_util::poll!(&mut waiting).is_pending(), "for a connection");
+    drop(words);
+    assert_eq!(waiting.await.map(|tail| tail.map(|tail| tail.offset)), Ok(Some(1)));
+}
+
+#[tokio::test]
+async fn a_read_that_panics_gives_its_connection_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    for _ in 0..=READERS {
+        let failed = store.read::<()>(|_| panic!("as a defect would")).await;
+        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    }
+    assert_eq!(store.tail("a").await, Ok(None));
+}
+
+#[tokio::test]
+async fn all_statements_of_a_read_see_the_file_of_one_moment() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(open(&folder).expect("opens"));
+    store.append(vec![record("a", 1)]).await.expect("stored");
+    let (begun, begins) = oneshot::channel();
+    let (word, said) = std::sync::mpsc::channel();
+    let reader = Arc::clone(&store);
+    let reading = tokio::spawn(async move {
+        let read = move |connection: &Connection| {
+            let before = super::read::summary(connection, "a")?;
+            let _ = begun.send(());
+            let _ = said.recv();
+            Ok((before, super::read::summary(connection, "a")?))
+        };
+        reader.read(read).await
+    });
+    begins.await.expect("the first statement");
+    store.append(vec![record("a", 2)]).await.expect("stored");
+    word.send(()).expect("the reader waits");
+    let (before, after) = reading.await.expect("no panic").expect("read");
+    assert_eq!(before, after);
+    assert_eq!(before.map(|summary| summary.offset), Some(1));
+    let now = store.summary("a").await.expect("an answer").expect("a summary");
+    assert_eq!((now.offset, now.prev), (2, MessageId::of(10)));
+}

@@ -17,14 +17,20 @@ const WORTH: i64 = 64;
 /// Buckets after which a long count makes a note, so that one that takes too long has not been in vain.
 const OFTEN: i64 = 8 * HEADERS;
 
-/// Messages that can be read, over all epochs.
-pub async fn count(looks: &Looks, channel: &str, chapters: &[Chapter]) -> Result<u64, StoreError> {
+/// Messages that can be read, over all epochs, up to the top that each had.
+pub async fn count(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    tops: &[Option<Header>],
+) -> Result<u64, StoreError> {
     let mut sum = 0;
-    for (place, chapter) in chapters.iter().enumerate() {
+    for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
+        let Some(to) = top.and_then(|top| top.top()) else { continue };
         let shelf = Shelf::new(channel, place);
-        let mut tally = Tally::new(chapter);
+        let mut tally = Tally::new(chapter, to);
         let mut noted = tally.note.through;
-        let (from, to) = chapter.offsets();
+        let from = chapter.offsets().0;
         let from = from.max(first_offset(noted.saturating_add(1)));
         let mut walk = Walk::new(looks, &shelf, (from, to));
         while let Some(headers) = walk.next().await? {
@@ -46,13 +52,15 @@ pub async fn count(looks: &Looks, channel: &str, chapters: &[Chapter]) -> Result
 struct Tally {
     /// The lowest offset that can still be stored or read.
     bottom: i64,
+    /// The highest that counts.
+    top: i64,
     messages: i64,
     /// Of the full buckets from the lowest on, none left out.
     note: Counted,
 }
 
 impl Tally {
-    fn new(chapter: &Chapter) -> Self {
+    fn new(chapter: &Chapter, top: i64) -> Self {
         let nothing = Counted {
             through: chapter.low - 1,
             messages: 0,
@@ -62,16 +70,17 @@ impl Tally {
         };
         let note = chapter.counted().unwrap_or(nothing);
         let bottom = chapter.first.max(chapter.expired.saturating_add(1));
-        Self { bottom, messages: note.messages, note }
+        Self { bottom, top, messages: note.messages, note }
     }
 
     fn take(&mut self, header: &Header) {
         let open = mask(header.number, self.bottom, i64::MAX);
-        let living = i64::from((header.living() & open).count_ones());
-        self.messages += living;
+        let living = header.living() & open;
+        let counted = living & mask(header.number, self.bottom, self.top);
+        self.messages += i64::from(counted.count_ones());
         if header.number == self.note.through + 1 && header.stored | !open == u64::MAX {
             self.note.through = header.number;
-            self.note.messages += living;
+            self.note.messages += i64::from(living.count_ones());
         }
     }
 }
@@ -114,7 +123,7 @@ mod tests {
     #[test]
     fn only_full_buckets_without_one_missing_are_noted() {
         let full = |number| Header { number, stored: u64::MAX, ..Header::default() };
-        let mut tally = Tally::new(&chapter());
+        let mut tally = Tally::new(&chapter(), i64::MAX);
         // The epoch begins at offset 3, so the bits below are never set.
         tally.take(&Header { stored: u64::MAX << 3, deleted: 1 << 5, ..full(0) });
         tally.take(&full(1));
@@ -130,8 +139,16 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_behind_the_top_meanwhile_is_noted_and_not_counted() {
+        let mut tally = Tally::new(&chapter(), 100);
+        tally.take(&Header { stored: u64::MAX, ..Header::default() });
+        tally.take(&Header { number: 1, stored: u64::MAX, ..Header::default() });
+        assert_eq!((tally.messages, tally.note.through, tally.note.messages), (98, 1, 125));
+    }
+
+    #[test]
     fn a_note_holds_until_something_goes_or_the_epoch_begins_earlier() {
-        let counted = Tally::new(&chapter()).note;
+        let counted = Tally::new(&chapter(), i64::MAX).note;
         let noted = Chapter { counted: Some(counted), ..chapter() };
         assert_eq!(noted.counted(), Some(counted));
         for changed in [

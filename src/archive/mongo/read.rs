@@ -3,7 +3,6 @@
 use compact_str::CompactString;
 use mongodb::bson::Binary;
 
-use super::density;
 use super::layout::{Bucket, Chapter, Header, Shelf, Slot, broken, bucket_of, mask, signed};
 use super::looks::{HEADERS, Looks, WHOLE};
 use super::seek::{self, END, Key, START};
@@ -62,21 +61,38 @@ pub async fn page(
     Ok(Page { messages: found.into_iter().map(|(_, message)| message).collect(), more, prev })
 }
 
-/// What there is of a channel.
+/// What there is of a channel, up to where it ends at the first look.
 pub async fn summary(
     looks: &Looks,
     channel: &str,
     chapters: &[Chapter],
 ) -> Result<Option<Summary>, StoreError> {
-    let Some(tail) = density::tail(looks, channel, chapters).await? else { return Ok(None) };
-    let one = async |order| {
-        let found = between(looks, channel, chapters, (START, END), order, 1).await?;
-        Ok::<_, StoreError>(found.into_iter().next().map(|(_, message)| message))
+    let Some((newest, chapter)) = chapters.iter().enumerate().next_back() else { return Ok(None) };
+    let tops = seek::tops(looks, channel, chapters).await?;
+    let offset = tops.last().copied().flatten().and_then(|top| top.top()).unwrap_or(0);
+    let bounds = (START, (newest, offset.saturating_add(1)));
+    let some = async |order, limit| between(looks, channel, chapters, bounds, order, limit).await;
+    let first = some(Order::OldestFirst, 1).await?.pop().map(|(_, message)| message);
+    let mut last = some(Order::NewestFirst, 2).await?.into_iter();
+    let (last, before) = (last.next(), last.next());
+    let prev = match (&last, before) {
+        (Some(((place, offset), _)), Some((key, before))) => {
+            (key == (*place, offset - 1)).then_some(before.id)
+        }
+        _ => None,
     };
-    let (first, last) = (one(Order::OldestFirst).await?, one(Order::NewestFirst).await?);
-    let count =
-        if first.is_some() { super::count::count(looks, channel, chapters).await? } else { 0 };
-    Ok(Some(Summary { count, first, last, epoch: tail.epoch, offset: tail.offset }))
+    let count = match first {
+        Some(_) => super::count::count(looks, channel, chapters, &tops).await?,
+        None => 0,
+    };
+    Ok(Some(Summary {
+        count,
+        first,
+        last: last.map(|(_, message)| message),
+        prev,
+        epoch: chapter.name.as_str().into(),
+        offset: offset as u64,
+    }))
 }
 
 /// Messages from one key (included) to another (not), with their keys.
