@@ -20,13 +20,17 @@ use mongodb::options::{UpdateOneModel, WriteModel};
 use tokio::time::timeout;
 
 use super::attempt::{self, DUPLICATE_KEY, Failure, Pauses};
-use super::layout::{self, Bucket, LARGEST, Shelf, Slot};
+use super::delete::removals;
+use super::layout::{self, Bucket, LARGEST, Shelf};
 use super::looks::Looks;
 use super::places::{Places, Wish};
 use crate::archive::{Appended, Record, StoreError};
 
 /// Buckets of one look at what is there already: 16 MiB at most.
 const LOOK: usize = 16;
+
+/// Bytes of large bodies in one write, well below the 48 MB of a message to the server.
+const BODIES: usize = 32 * 1024 * 1024;
 
 /// A batch on its way.
 struct Batch {
@@ -35,6 +39,8 @@ struct Batch {
     offsets: Vec<BTreeMap<i64, Draft>>,
     drafts: Vec<Drafts>,
     appended: Appended,
+    /// Keys of large bodies that nothing refers to.
+    orphans: Vec<Binary>,
     /// A write has begun, and whether it was done is not known.
     in_doubt: bool,
 }
@@ -86,6 +92,10 @@ pub async fn append(
         Ok(Err(error)) => error,
         Err(_) => StoreError::Unavailable(last),
     };
+    if batch.is_settled() {
+        tracing::debug!(error = %failed, "bodies of deleted messages were not removed again");
+        return Ok(batch.appended);
+    }
     if batch.in_doubt || batch.appended.stored > 0 {
         tracing::error!(error = %failed, "it is not known what of a batch was stored");
         return Err(StoreError::Unknown);
@@ -121,7 +131,8 @@ impl Batch {
             wishes.push(Wish { channel, epoch, first: *first, last: *last });
             offsets.push(group);
         }
-        Ok(Self { wishes, offsets, drafts: Vec::new(), appended, in_doubt: false })
+        let (drafts, orphans) = (Vec::new(), Vec::new());
+        Ok(Self { wishes, offsets, drafts, appended, orphans, in_doubt: false })
     }
 
     /// Does what is left to do.
@@ -134,16 +145,18 @@ impl Batch {
         let mut pauses = Pauses::new();
         loop {
             self.write(looks).await?;
-            if self.drafts.is_empty() {
-                return Ok(());
-            }
             self.compare(looks).await?;
             if self.drafts.is_empty() {
-                return Ok(());
+                return self.remove_orphans(looks).await;
             }
             // What somebody else has just written shows once a majority has it.
             pauses.wait().await;
         }
+    }
+
+    /// Whether nothing is left to store.
+    fn is_settled(&self) -> bool {
+        self.offsets.is_empty() && self.drafts.is_empty()
     }
 
     /// Gives every message its bucket. What lies where all has expired is a late replay.
@@ -169,24 +182,30 @@ impl Batch {
         }
     }
 
-    /// Stores large bodies, before anything refers to them.
+    /// Stores large bodies, many at a time, before anything refers to them.
     async fn write_bodies(&mut self, looks: &Looks) -> Result<(), Failure> {
-        for drafts in &mut self.drafts {
-            for (slot, draft) in &mut drafts.messages {
-                let Some(body) = &draft.body else { continue };
-                let offset = layout::first_offset(drafts.bucket) + i64::from(*slot);
-                let write = UpdateOneModel::builder()
+        let mut waiting: Vec<_> = self.drafts.iter_mut().flat_map(Drafts::bodies).collect();
+        let mut waiting = &mut waiting[..];
+        while !waiting.is_empty() {
+            let count = fitting(waiting.iter().map(|(_, body)| body.as_ref().map_or(0, Vec::len)));
+            let (part, behind) = mem::take(&mut waiting).split_at_mut(count);
+            let write = |(key, body): &(Binary, &mut Option<Vec<u8>>)| {
+                let body = layout::binary(body.as_ref().cloned().unwrap_or_default());
+                UpdateOneModel::builder()
                     .namespace(looks.large.namespace())
-                    .filter(doc! { "_id": drafts.shelf.large_id(offset, draft.id) })
-                    .update(doc! { "$setOnInsert": { "body": layout::binary(body.clone()) } })
+                    .filter(doc! { "_id": key.clone() })
+                    .update(doc! { "$setOnInsert": { "body": body } })
                     .upsert(true)
-                    .build();
-                let failed = looks.write(vec![write.into()]).await?.into_iter().next();
-                match failed.filter(|(_, code, _)| *code != DUPLICATE_KEY) {
-                    Some((_, code, message)) => return Err(attempt::of_code(code, &message)),
-                    None => draft.body = None,
-                }
+                    .build()
+                    .into()
+            };
+            let failed = looks.write(part.iter().map(write).collect()).await?;
+            let failed = failed.into_iter().find(|(_, code, _)| *code != DUPLICATE_KEY);
+            if let Some((_, code, message)) = failed {
+                return Err(attempt::of_code(code, &message));
             }
+            part.iter_mut().for_each(|(_, body)| **body = None);
+            waiting = behind;
         }
         Ok(())
     }
@@ -226,7 +245,8 @@ impl Batch {
             for (key, drafts) in keys.iter().zip(part) {
                 let same = |(found, _): &&(Binary, Bucket)| found == key;
                 let Some((_, bucket)) = found.iter().find(same) else { continue };
-                let (stored, duplicates) = drafts.take_out(bucket, self.in_doubt);
+                let (stored, duplicates) =
+                    drafts.take_out(bucket, self.in_doubt, &mut self.orphans);
                 self.appended.stored += stored;
                 self.appended.duplicates += duplicates;
             }
@@ -234,6 +254,27 @@ impl Batch {
         self.drafts.retain(|drafts| !drafts.messages.is_empty());
         Ok(())
     }
+
+    /// Removes bodies that were stored here again though their messages were deleted.
+    async fn remove_orphans(&mut self, looks: &Looks) -> Result<(), Failure> {
+        let failed = looks.write(removals(&looks.large.namespace(), &self.orphans)).await?;
+        match failed.into_iter().next() {
+            Some((_, code, message)) => Err(attempt::of_code(code, &message)),
+            None => {
+                self.orphans.clear();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How many bodies go into one write, the first in any case.
+fn fitting(sizes: impl Iterator<Item = usize>) -> usize {
+    let sums = sizes.scan(0_usize, |sum, size| {
+        *sum = sum.saturating_add(size);
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= BODIES).count().max(1)
 }
 
 impl Draft {
@@ -250,6 +291,15 @@ impl Draft {
 impl Drafts {
     fn key(&self) -> Binary {
         self.shelf.id(self.bucket)
+    }
+
+    /// The large bodies that are not stored yet, with their keys.
+    fn bodies(&mut self) -> impl Iterator<Item = (Binary, &mut Option<Vec<u8>>)> {
+        let (shelf, first) = (&self.shelf, layout::first_offset(self.bucket));
+        let waiting = self.messages.iter_mut().filter(|(_, draft)| draft.body.is_some());
+        waiting.map(move |(slot, draft)| {
+            (shelf.large_id(first + i64::from(*slot), draft.id), &mut draft.body)
+        })
     }
 
     fn update(&self, looks: &Looks) -> WriteModel {
@@ -273,20 +323,44 @@ impl Drafts {
         update.build().into()
     }
 
-    /// Takes out what has its bit set; returns how many of them are ours, and how many were there.
-    fn take_out(&mut self, bucket: &Bucket, in_doubt: bool) -> (usize, usize) {
+    /// Takes out what has its bit set; returns how many of them are ours, and how many were there. Adds
+    /// the keys of bodies whose message is not there any more, or never was.
+    fn take_out(
+        &mut self,
+        bucket: &Bucket,
+        in_doubt: bool,
+        orphans: &mut Vec<Binary>,
+    ) -> (usize, usize) {
         let (mut ours, mut others) = (0, 0);
+        let (shelf, first) = (&self.shelf, layout::first_offset(self.bucket));
         self.messages.retain(|slot, draft| {
             if bucket.header.stored >> slot & 1 == 0 {
                 return true;
             }
-            let is_ours = |found: &Slot| found.number == *slot && found.bytes == draft.bytes;
-            match in_doubt && bucket.slots.iter().any(is_ours) {
+            let found = bucket.slots.iter().find(|found| found.number == *slot);
+            match in_doubt && found.is_some_and(|found| found.bytes == draft.bytes) {
                 true => ours += 1,
                 false => others += 1,
+            }
+            if draft.is_large && found.is_none_or(|found| found.id != draft.id) {
+                orphans.push(shelf.large_id(first + i64::from(*slot), draft.id));
             }
             false
         });
         (ours, others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_bodies_as_fit_go_into_one_write_and_one_in_any_case() {
+        let third = BODIES / 3;
+        assert_eq!(fitting([third; 7].into_iter()), 3);
+        assert_eq!(fitting([1, 2, 3].into_iter()), 3);
+        assert_eq!(fitting([BODIES + 1, 1].into_iter()), 1);
+        const { assert!(BODIES >= LARGEST && BODIES < 48_000_000) };
     }
 }

@@ -7,12 +7,18 @@ use mongodb::Namespace;
 use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::{DeleteOneModel, UpdateOneModel, WriteModel};
 
-use super::layout::{Chapter, Header, Shelf, first_offset, mask, positions};
+use super::layout::{Chapter, Header, Shelf, first_offset, mask, positions, signed};
 use super::looks::Looks;
-use super::read::within;
-use super::seek::{self, END, Key, START};
+use super::seek::{self, Key};
 use super::walk::Walk;
-use crate::archive::{Anchor, Deleted, Deletion, StoreError};
+use crate::archive::{Deleted, Deletion, StoreError};
+
+/// Offsets of one epoch, the first and the last included.
+struct Stretch {
+    place: usize,
+    from: i64,
+    to: i64,
+}
 
 /// Deletes messages; each write within `limit`.
 pub async fn delete(
@@ -22,12 +28,8 @@ pub async fn delete(
     chapters: &[Chapter],
     what: &Deletion,
 ) -> Result<Deleted, StoreError> {
-    let Some(bounds) = bounds(looks, channel, chapters, what).await? else {
-        return Ok(Deleted::default());
-    };
     let (mut count, mut ends) = (0, None::<(Key, Key)>);
-    for (place, chapter) in chapters.iter().enumerate() {
-        let Some((from, to)) = within(chapter, place, bounds) else { continue };
+    for Stretch { place, from, to } in stretches(looks, channel, chapters, what).await? {
         let shelf = Shelf::new(channel, place);
         let mut walk = Walk::new(looks, &shelf, (from, to));
         // What is counted from here on holds only until it is over.
@@ -48,8 +50,12 @@ pub async fn delete(
                 ends = Some((ends.map_or((place, low), |(first, _)| first), (place, high)));
                 updates.push(clearing(looks, &shelf, &header, bits, true));
             }
+            // The bucket is what names the bodies, so it comes after them: whoever is interrupted finds
+            // them again. And once more behind it, for a replay that has put one back meanwhile.
+            let bodies = removals(&looks.large.namespace(), &bodies);
+            looks.write_all(limit, &bodies).await?;
             looks.write_all(limit, &updates).await?;
-            looks.write_all(limit, &removals(&looks.large.namespace(), &bodies)).await?;
+            looks.write_all(limit, &bodies).await?;
         }
         looks.write_all(limit, &changing).await?;
     }
@@ -76,7 +82,8 @@ pub fn clearing(
     model.filter(doc! { "_id": shelf.id(header.number) }).update(update).build().into()
 }
 
-/// The keys of the large bodies of messages between two offsets, both included.
+/// The keys of the large bodies of those messages between two offsets, both included, that the headers
+/// know of.
 pub async fn large_ids(
     looks: &Looks,
     shelf: &Shelf,
@@ -84,14 +91,13 @@ pub async fn large_ids(
     (from, to): (i64, i64),
 ) -> Result<Vec<Binary>, StoreError> {
     let mut keys = Vec::new();
-    for Header { number, large, .. } in headers.iter().copied() {
-        if large & mask(number, from, to) == 0 {
+    for header in headers {
+        let large = header.living() & header.large & mask(header.number, from, to);
+        if large == 0 {
             continue;
         }
-        for bucket in looks.buckets(shelf, number, number).await? {
-            let wanted = bucket
-                .living()
-                .filter(|(offset, slot)| (from..=to).contains(offset) && bucket.is_large(slot));
+        for bucket in looks.buckets(shelf, header.number, header.number).await? {
+            let wanted = bucket.living().filter(|(_, slot)| large >> slot.number & 1 == 1);
             keys.extend(wanted.map(|(offset, slot)| shelf.large_id(offset, slot.id)));
         }
     }
@@ -107,29 +113,36 @@ pub fn removals(namespace: &Namespace, keys: &[Binary]) -> Vec<WriteModel> {
     keys.iter().map(removal).collect()
 }
 
-/// Where a deletion begins and ends; none if the channel has nothing of it.
-async fn bounds(
+/// What a deletion is about, the oldest first. All of it was there, or was asked for by its offset.
+async fn stretches(
     looks: &Looks,
     channel: &str,
     chapters: &[Chapter],
     what: &Deletion,
-) -> Result<Option<(Key, Key)>, StoreError> {
-    if chapters.is_empty() {
-        return Ok(None);
-    }
-    let (from, to) = match what {
-        Deletion::Channel => return Ok(Some((START, END))),
-        Deletion::Message(id) => (Anchor::Id(*id), Anchor::Id(*id)),
-        Deletion::Offsets { epoch, from, to } => {
-            let is_there = |epoch: &str| chapters.iter().any(|chapter| chapter.name == epoch);
-            if !epoch.as_deref().is_none_or(is_there) {
-                return Ok(None);
-            }
-            let at = |offset: &u64| Anchor::Offset { epoch: epoch.clone(), offset: *offset };
-            (at(from), at(to))
+) -> Result<Vec<Stretch>, StoreError> {
+    match what {
+        Deletion::Message(id) => {
+            let found = seek::message(looks, channel, chapters, signed(id.number())).await?;
+            let one = found.map(|(place, offset)| Stretch { place, from: offset, to: offset });
+            Ok(one.into_iter().collect())
         }
-    };
-    let from = seek::bound(looks, channel, chapters, &from, false).await?;
-    let to = seek::bound(looks, channel, chapters, &to, true).await?;
-    Ok(Some((from, to)))
+        Deletion::Offsets { epoch, from, to } => {
+            let place = match epoch {
+                Some(epoch) => chapters.iter().position(|chapter| chapter.name == *epoch),
+                None => chapters.len().checked_sub(1),
+            };
+            let Some(place) = place else { return Ok(Vec::new()) };
+            let (low, high) = chapters[place].offsets();
+            let (from, to) = (signed(*from).max(low), signed(*to).min(high));
+            Ok((from <= to).then_some(Stretch { place, from, to }).into_iter().collect())
+        }
+        Deletion::Channel => {
+            let tops = seek::tops(looks, channel, chapters).await?;
+            let stretch = |(place, (chapter, top)): (usize, (&Chapter, Option<Header>))| {
+                let (from, to) = (chapter.offsets().0, top?.top()?);
+                (from <= to).then_some(Stretch { place, from, to })
+            };
+            Ok(chapters.iter().zip(tops).enumerate().filter_map(stretch).collect())
+        }
+    }
 }

@@ -15,7 +15,7 @@ use super::layout::{
 use super::looks::Looks;
 use super::places::Places;
 use super::read::within;
-use super::seek::{self, START};
+use super::seek::{self, Key, START};
 use super::walk::Walk;
 use crate::archive::{MAX_READ, MessageId, StoreError};
 
@@ -27,23 +27,14 @@ pub async fn expire(
     before: MessageId,
     most: usize,
 ) -> Result<u64, StoreError> {
-    let end = seek::first_from(looks, channel, chapters, signed(before.number())).await?;
+    let (before, most) = (signed(before.number()), most.min(MAX_READ));
     let tops = seek::tops(looks, channel, chapters).await?;
-    let tops: Vec<_> =
-        tops.into_iter().map(|top| top.and_then(|top| Some((top, top.top()?)))).collect();
-    let (mut left, mut dropped, mut reached) = (most.min(MAX_READ), 0, None);
-    for (place, (chapter, top)) in chapters.iter().zip(&tops).enumerate() {
-        // Never beyond the top: what is still to come has not expired.
-        let within = within(chapter, place, (START, end)).zip(*top);
-        let Some(((from, to), (_, last))) = within.filter(|_| left > 0) else { continue };
-        let shelf = Shelf::new(channel, place);
-        let (through, count) = reach(looks, &shelf, (from, to.min(last)), left).await?;
-        reached = through.map(|through| (place, through)).or(reached);
-        left -= count;
-        dropped += count as u64;
-    }
+    let (reached, dropped) = match is_young(looks, channel, chapters, &tops, before).await? {
+        true => (None, 0),
+        false => reach(looks, channel, chapters, &tops, before, most).await?,
+    };
     for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
-        let Some((top, last)) = top else { continue };
+        let Some((top, last)) = top.and_then(|top| Some((top, top.top()?))) else { continue };
         let expired = match reached {
             // Of older epochs nothing is left, of newer ones everything.
             Some((end, _)) if place < end => last,
@@ -61,28 +52,60 @@ pub async fn expire(
     Ok(dropped)
 }
 
-/// The last of the oldest `most` messages between two offsets, and how many they are.
+/// Whether the oldest message is known to have an id that is not below `before`. Most channels that are
+/// looked at have nothing to drop; in them this is one look at the place where the oldest has to be. Only
+/// where that one was deleted or is missing, it does not tell.
+async fn is_young(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    tops: &[Option<Header>],
+    before: i64,
+) -> Result<bool, StoreError> {
+    let rest = |(place, (chapter, top)): (usize, (&Chapter, &Option<Header>))| {
+        let (first, last) = (chapter.first.max(chapter.offsets().0), (*top)?.top()?);
+        (first <= last).then_some((place, first))
+    };
+    let Some((place, first)) = chapters.iter().zip(tops).enumerate().find_map(rest) else {
+        return Ok(true);
+    };
+    let oldest = looks.id_at(&Shelf::new(channel, place), first).await?;
+    Ok(oldest.is_some_and(|id| id >= before))
+}
+
+/// The last of the oldest `most` messages whose ids are below `before`, and how many they are.
 async fn reach(
     looks: &Looks,
-    shelf: &Shelf,
-    (from, to): (i64, i64),
+    channel: &str,
+    chapters: &[Chapter],
+    tops: &[Option<Header>],
+    before: i64,
     most: usize,
-) -> Result<(Option<i64>, usize), StoreError> {
-    let (mut last, mut count) = (None, 0);
-    let mut walk = Walk::new(looks, shelf, (from, to));
-    while let Some(headers) = walk.next().await? {
-        for header in headers {
-            let bits = header.living() & mask(header.number, from, to);
-            for bit in positions(bits).take(most - count) {
-                last = Some(first_offset(header.number) + i64::from(bit));
-                count += 1;
-            }
-            if count == most {
-                return Ok((last, count));
+) -> Result<(Option<Key>, u64), StoreError> {
+    let end = seek::first_from(looks, channel, chapters, tops, before).await?;
+    let (mut reached, mut count) = (None, 0);
+    for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
+        // Never beyond the top: what is still to come has not expired.
+        let last = top.and_then(|top| top.top());
+        let Some(((from, to), last)) = within(chapter, place, (START, end)).zip(last) else {
+            continue;
+        };
+        let shelf = Shelf::new(channel, place);
+        let (from, to) = (from, to.min(last));
+        let mut walk = Walk::new(looks, &shelf, (from, to));
+        while count < most
+            && let Some(headers) = walk.next().await?
+        {
+            for header in headers {
+                let bits = header.living() & mask(header.number, from, to);
+                for bit in positions(bits).take(most - count) {
+                    reached = Some((place, first_offset(header.number) + i64::from(bit)));
+                    count += 1;
+                }
             }
         }
     }
-    Ok((last, count))
+    Ok((reached, count as u64))
 }
 
 /// Removes what has expired: buckets, the messages in the one that is half expired, large bodies. The

@@ -132,6 +132,23 @@ impl Looks {
         repeat(self.limit, || self.find_buckets(&filter, keys.len() as i64)).await
     }
 
+    /// The id of the message at an offset; none if there is none that can be read.
+    pub async fn id_at(&self, shelf: &Shelf, offset: i64) -> Result<Option<i64>, StoreError> {
+        let key = doc! { "_id": shelf.id(layout::bucket_of(offset)) };
+        let mut fields = layout::header_fields();
+        fields.insert(format!("messages.{}", layout::slot_of(offset)), 1);
+        repeat(self.limit, || async {
+            let find = self.buckets.find(key.clone()).projection(fields.clone()).limit(1);
+            let mut cursor = find.await?;
+            if !cursor.advance().await? {
+                return Ok(None);
+            }
+            let bucket = Bucket::read(cursor.current())?;
+            Ok(bucket.living().find(|(at, _)| *at == offset).map(|(_, slot)| slot.id))
+        })
+        .await
+    }
+
     /// Buckets with these keys, each with its own.
     pub async fn buckets_of(&self, keys: &[Binary]) -> Result<Vec<(Binary, Bucket)>, Failure> {
         let find = self.buckets.find(doc! { "_id": { "$in": keys } }).limit(keys.len() as i64);

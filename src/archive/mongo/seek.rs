@@ -3,7 +3,7 @@
 //! Ids rise along the key, and a bucket knows its highest. So an id is found by looking at 32 buckets
 //! at a time: four looks in ten million messages, and no second index to write.
 
-use super::layout::{Chapter, Header, Shelf, first_offset, signed};
+use super::layout::{Bucket, Chapter, Header, Shelf, first_offset, signed};
 use super::looks::{HEADERS, Looks};
 use crate::archive::{Anchor, MessageId, Order, StoreError};
 
@@ -73,14 +73,17 @@ pub async fn bound(
     anchor: &Anchor,
     behind: bool,
 ) -> Result<Key, StoreError> {
+    let by_id = async |id| {
+        let tops = tops(looks, channel, chapters).await?;
+        first_from(looks, channel, chapters, &tops, id).await
+    };
     let (epoch, offset) = match anchor {
         Anchor::Id(id) => {
-            let id = signed(id.number()).saturating_add(i64::from(behind));
-            return first_from(looks, channel, chapters, id).await;
+            return by_id(signed(id.number()).saturating_add(i64::from(behind))).await;
         }
         Anchor::Time(millis) => {
             let first = MessageId::first_at(millis.saturating_add(i64::from(behind)));
-            return first_from(looks, channel, chapters, signed(first.number())).await;
+            return by_id(signed(first.number())).await;
         }
         Anchor::Offset { epoch, offset } => (epoch, signed(*offset)),
     };
@@ -93,25 +96,55 @@ pub async fn bound(
     Ok((place, offset.saturating_add(i64::from(behind))))
 }
 
+/// The key of the message with this id; none if there is none that can be read.
+pub async fn message(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    id: i64,
+) -> Result<Option<Key>, StoreError> {
+    let tops = tops(looks, channel, chapters).await?;
+    let Some((place, _, bucket)) = holder(looks, channel, chapters, &tops, id).await? else {
+        return Ok(None);
+    };
+    let bottom = chapters.get(place).map_or(0, |chapter| chapter.offsets().0);
+    let found = bucket.living().find(|(offset, slot)| slot.id == id && *offset >= bottom);
+    Ok(found.map(|(offset, _)| (place, offset)))
+}
+
 /// The key of the first message that can be read and whose id is not below `id`, or one right before
 /// it.
 pub async fn first_from(
     looks: &Looks,
     channel: &str,
     chapters: &[Chapter],
+    tops: &[Option<Header>],
     id: i64,
 ) -> Result<Key, StoreError> {
-    let tops = tops(looks, channel, chapters).await?;
+    let Some((place, number, bucket)) = holder(looks, channel, chapters, tops, id).await? else {
+        return Ok(END);
+    };
+    let found = bucket.living().find(|(_, slot)| slot.id >= id);
+    Ok((place, found.map_or_else(|| first_offset(number + 1), |(offset, _)| offset)))
+}
+
+/// The first bucket whose highest id is not below `id`, with its place and number; none if all ids
+/// are lower.
+async fn holder(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    tops: &[Option<Header>],
+    id: i64,
+) -> Result<Option<(usize, i64, Bucket)>, StoreError> {
     for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
         let Some(top) = top.filter(|top| top.last_id >= id) else { continue };
         let shelf = Shelf::new(channel, place);
         let number = narrow(looks, &shelf, chapter.low, top.number, id).await?;
         let bucket = looks.buckets(&shelf, number, number).await?.pop().unwrap_or_default();
-        let found = bucket.living().find(|(_, slot)| slot.id >= id);
-        let offset = found.map_or_else(|| first_offset(number + 1), |(offset, _)| offset);
-        return Ok((place, offset));
+        return Ok(Some((place, number, bucket)));
     }
-    Ok(END)
+    Ok(None)
 }
 
 /// The first bucket from `low` to `high` whose highest id is not below `id`; that of `high` is not.

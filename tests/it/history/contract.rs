@@ -64,6 +64,7 @@ pub async fn every_scenario(store: &dyn MessageStore) {
     epochs_follow_each_other(store).await;
     epochs_of_one_batch_follow_their_ids(store).await;
     deleted_messages_count_for_density_and_are_never_read(store).await;
+    what_comes_while_the_newest_is_deleted_stays(store).await;
     a_channel_can_be_emptied_and_goes_on(store).await;
     the_oldest_messages_expire_and_leave_their_places_unknown(store).await;
     channels_are_listed_in_order(store).await;
@@ -226,6 +227,29 @@ async fn deleted_messages_count_for_density_and_are_never_read(store: &dyn Messa
     assert_eq!(page.prev, None, "what was before is deleted");
     let verdict = store.verify("delete").await.expect("a verdict");
     assert_eq!((verdict.messages, verdict.deleted, verdict.faults), (7, 3, vec![]));
+}
+
+async fn what_comes_while_the_newest_is_deleted_stays(store: &dyn MessageStore) {
+    append(store, records("newest", "e1", [1])).await;
+    for newest in 1..=40 {
+        let id = MessageId::of(id_of("e1", newest)).expect("an id");
+        let deletion = store.delete("newest", Deletion::Message(id));
+        let (deleted, appended) =
+            tokio::join!(deletion, append(store, records("newest", "e1", [newest + 1])));
+        let deleted = deleted.expect("deleted");
+        assert_eq!((deleted.count, deleted.offsets), (1, Some((newest, newest))));
+        assert_eq!(appended, (1, 0));
+    }
+    assert_eq!(offsets(store, "newest", &newest(9)).await, [41]);
+    // An id between two messages is nobody's.
+    append(store, records("newest", "e1", [45])).await;
+    for nobody in [id_of("e1", 43), id_of("e1", 45) + 1, 0] {
+        let what = Deletion::Message(MessageId::of(nobody).expect("an id"));
+        assert_eq!(store.delete("newest", what).await.map(|deleted| deleted.count), Ok(0));
+    }
+    assert_eq!(offsets(store, "newest", &newest(9)).await, [45, 41]);
+    let verdict = store.verify("newest").await.expect("a verdict");
+    assert_eq!((verdict.messages, verdict.deleted, verdict.faults), (2, 40, vec![]));
 }
 
 async fn a_channel_can_be_emptied_and_goes_on(store: &dyn MessageStore) {

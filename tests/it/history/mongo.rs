@@ -20,7 +20,7 @@ use mongodb::{Client, Database};
 use proptest::test_runner::{Config, TestRunner};
 
 use super::contract::{every_scenario, follow, record, steps};
-use crate::support::ReplicaSet;
+use crate::support::{ReplicaSet, Server};
 
 /// Longer than a look or a write takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -123,10 +123,53 @@ async fn large_messages_come_back_and_go_with_their_bodies() {
     let what = Deletion::Offsets { epoch: None, from: 60, to: 66 };
     store.delete("l", what).await.expect("deleted");
     assert_eq!(count().await, 9);
+    let replayed = Record { channel: "l".into(), message: sent[62].clone() };
+    let replayed = store.append(vec![replayed, large("l", 77)]).await.expect("answers");
+    assert_eq!((replayed.stored, replayed.duplicates), (1, 1));
+    assert_eq!(count().await, 10, "a replay brings no body back");
     assert_eq!(store.expire("l", sent[29].id, 100).await, Ok(29));
-    assert_eq!(count().await, 5, "of 35, 42, 49, 56 and 70");
+    assert_eq!(count().await, 6, "of 35, 42, 49, 56, 70 and 77");
     let verdict = store.verify("l").await.expect("a verdict");
-    assert_eq!((verdict.messages, verdict.holes, verdict.faults), (34, vec![], vec![]));
+    let holes = vec![("e1".into(), 71, 76)];
+    assert_eq!((verdict.messages, verdict.holes, verdict.faults), (35, holes, vec![]));
+    assert_eq!(store.delete("l", Deletion::Channel).await.map(|deleted| deleted.count), Ok(35));
+    assert_eq!(count().await, 0);
+}
+
+/// The bucket is all that names a body: whoever is interrupted between the two has to find it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_are_written_together_and_go_before_their_buckets_change() {
+    let set = ReplicaSet::scripted().await;
+    let store = open(&set.uri(), "bodies").await;
+    store.append(vec![record("l", "e1", 1)]).await.expect("stored");
+    // Writes to several collections are commands of this database, where the stand-in notes them.
+    let admin = database(&set.uri(), "admin").await;
+    admin.run_command(doc! { "profile": 2 }).await.expect("profiling begins");
+    store.append((2..=21).map(|at| large("l", at)).collect()).await.expect("stored");
+    let what = Deletion::Offsets { epoch: None, from: 5, to: 9 };
+    assert_eq!(store.delete("l", what).await.map(|deleted| deleted.count), Ok(5));
+    admin.run_command(doc! { "profile": 0 }).await.expect("profiling ends");
+    let (bodies, buckets, channels) =
+        ("bodies.large_messages", "bodies.buckets", "bodies.channels");
+    let appended = [bodies, buckets];
+    let deleted = [channels, bodies, buckets, bodies, channels];
+    assert_eq!(writes_of(&admin).await, [&appended[..], &deleted[..]].concat());
+}
+
+/// The collections that were written to, one for each call, as the server has noted them.
+async fn writes_of(admin: &Database) -> Vec<String> {
+    let profile = admin.collection::<Document>("system.profile");
+    let mut noted = profile.find(doc! {}).await.expect("a profile");
+    let mut writes = Vec::new();
+    while noted.advance().await.expect("a note") {
+        let note = noted.deserialize_current().expect("a document");
+        let command = note.get_document("command").expect("a command");
+        if let Ok([space]) = command.get_array("nsInfo").map(Vec::as_slice) {
+            let space = space.as_document().and_then(|space| space.get_str("ns").ok());
+            writes.push(space.expect("a name").to_owned());
+        }
+    }
+    writes
 }
 
 /// What a look may cost does not depend on what else is stored: it names its keys, or has two bounds and
@@ -174,6 +217,36 @@ async fn no_look_meets_more_documents_than_it_asks_for() {
     }
 }
 
+/// Retention looks at every channel again and again, and most have nothing to drop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_with_nothing_to_drop_costs_three_small_looks() {
+    let set = ReplicaSet::start().await;
+    let store = open(&set.uri(), "idle").await;
+    for first in (1..=3_000).step_by(1_000) {
+        let batch = (first..first + 1_000).map(|offset| record("idle", "e1", offset));
+        store.append(batch.collect()).await.expect("stored");
+    }
+    store.append(vec![record("idle", "e2", 3_001)]).await.expect("stored");
+    let before = |offset| record("idle", "e1", offset).message.id;
+    assert_eq!(store.expire("idle", before(301), 1_000).await, Ok(300));
+    let database = database(&set.uri(), "idle").await;
+    database.run_command(doc! { "profile": 2 }).await.expect("profiling begins");
+    assert_eq!(store.expire("idle", before(301), 1_000).await, Ok(0));
+    database.run_command(doc! { "profile": 0 }).await.expect("profiling ends");
+    let looks = looks_of(&database).await;
+    assert!(looks.len() <= 2, "beside that at the channel: {looks:?}");
+    for look in &looks {
+        expect_bounded(&database, look).await;
+        let whole = look.get_document("projection").is_err();
+        assert!(!whole, "nobody needs all messages of a bucket: {look}");
+    }
+    let one = Deletion::Offsets { epoch: Some("e1".into()), from: 301, to: 301 };
+    store.delete("idle", one).await.expect("deleted");
+    assert_eq!(store.expire("idle", before(302), 1_000).await, Ok(0), "the oldest was deleted");
+    assert_eq!(store.expire("idle", before(303), 1_000).await, Ok(1));
+    assert_eq!(store.expire("idle", record("", "e2", 9_999).message.id, 1_000).await, Ok(1_000));
+}
+
 /// The looks that were taken at buckets, as the server has noted them.
 async fn looks_of(database: &Database) -> Vec<Document> {
     let profile = database.collection::<Document>("system.profile");
@@ -191,13 +264,19 @@ async fn looks_of(database: &Database) -> Vec<Document> {
 }
 
 async fn expect_bounded(database: &Database, look: &Document) {
-    let key = look.get_document("filter").and_then(|filter| filter.get_document("_id"));
+    let key = look.get_document("filter").ok().and_then(|filter| filter.get("_id"));
     let key = key.expect("a look goes along the key");
     let limit =
         look.get("limit").and_then(|limit| limit.as_i64().or(limit.as_i32().map(i64::from)));
     let limit = limit.expect("a look has a limit");
-    let keys = key.get_array("$in").map(Vec::len).ok();
-    assert!(keys == Some(limit as usize) || (key.contains_key("$gte") && key.contains_key("$lte")));
+    match key.as_document() {
+        None => assert_eq!(limit, 1, "of one key: {look}"),
+        Some(key) => {
+            let keys = key.get_array("$in").map(Vec::len).ok();
+            let is_range = key.contains_key("$gte") && key.contains_key("$lte");
+            assert!(keys == Some(limit as usize) || is_range, "{look}");
+        }
+    }
     let explain = doc! { "explain": look.clone(), "verbosity": "executionStats" };
     let explained = database.run_command(explain).await.expect("an explanation");
     let stats = explained.get_document("executionStats").expect("what was executed");
@@ -251,6 +330,21 @@ async fn a_server_that_is_not_there_is_said_in_time_and_without_the_password() {
         let error = opened.err().expect("an error").to_string();
         assert!(error.starts_with("history.mongo.uri: "), "{error}");
         assert!(!error.contains("hunter2") && !format!("{settings:?}").contains("hunter2"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_not_encoded_is_refused_at_start_and_no_part_of_it_is_logged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for password in ["qqzz?wwxx", "qqzz@wwxx", "qqzz/wwxx", "1234?wwxx=1"] {
+        let uri = format!("mongodb://ann:{password}@127.0.0.1:1/?replicaSet=x");
+        let more = format!("history.store = \"mongo\"\nhistory.mongo.uri = {uri:?}");
+        let settings = super::settings(&folder, &more);
+        let (status, log) = Server::fails_to_start(&settings, &[]).await;
+        assert!(!status.success());
+        assert!(log.contains("history.mongo.uri") && log.contains("percent-encoded"), "{log}");
+        let parts = ["qqz", "qzz", "wwx", "wxx", "1234"];
+        assert!(!parts.iter().any(|part| log.contains(part)), "{log}");
     }
 }
 
