@@ -187,7 +187,8 @@ mod tests {
         let terms = || Terms { prefixes: vec!["brief:".into()], of: Box::new(|_| Some(HOUR)) };
         let clock = Clock::manual(100 * 3_600_000);
         let counted = Arc::clone(&metrics);
-        Retention::new(store, clock, counted, Box::new(terms), HOUR).round().await;
+        let retention = Retention::new(store, clock, counted, Box::new(terms), HOUR);
+        retention.round().await;
         metrics
     }
 
@@ -210,7 +211,9 @@ mod tests {
             _ => None,
         };
         let faulty = Arc::new(Faulty::new(store, fault));
-        let metrics = round_over(Arc::clone(&faulty) as SharedStore).await;
+        let round = round_over(Arc::clone(&faulty) as SharedStore);
+        let metrics = tokio::time::timeout(Duration::from_secs(60), round).await;
+        let metrics = metrics.expect("the round ends");
         assert_eq!(faulty.asked(Call::Expire), ["brief:a", "brief:b", "brief:c"], "each once");
         let counted = &metrics.history;
         assert_eq!((counted.expired.get(), counted.expiry_failures.get()), (3, 2));
