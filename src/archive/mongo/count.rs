@@ -132,7 +132,7 @@ mod tests {
         tally.take(&Header { stored: 1, ..full(4) });
         assert_eq!((tally.messages, tally.note.through, tally.note.messages), (189, 1, 124));
         // What the second one lacks may still come.
-        let mut tally = Tally::new(&chapter());
+        let mut tally = Tally::new(&chapter(), i64::MAX);
         tally.take(&full(0));
         tally.take(&Header { stored: !(1 << 7), ..full(1) });
         assert_eq!((tally.messages, tally.note.through, tally.note.messages), (124, 0, 61));
