@@ -193,7 +193,8 @@ mod tests {
         ) {
             let told = told(&format!("mongodb://ann:{password}@127.0.0.1:1/{options}"));
             let low = told.to_lowercase();
-            for word in password.split(|c: char| !c.is_ascii_alphanumeric()) {
+            let words = password.split(|c: char| !c.is_ascii_alphanumeric());
+            for word in words.filter(|word| word.len() >= TELLING) {
                 prop_assert!(!has_part(&low, &word.to_lowercase()), "{password}: {told}");
             }
         }
