@@ -1,13 +1,11 @@
 //! `bobolink history`: the service in a process of its own, and the proof that its file is whole.
 
-use std::process::{Command, Output};
-
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{KEY, publish_many, settings};
-use crate::support::{SOON, Server, http};
+use crate::support::{SOON, Server, http, verified, verify};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_alone_reads_what_a_gateway_has_stored() {
@@ -33,15 +31,13 @@ async fn the_service_alone_reads_what_a_gateway_has_stored() {
 async fn verify_passes_a_whole_file_and_names_what_is_missing_in_another() {
     let folder = tempfile::tempdir().expect("a folder");
     fill(&folder, 30).await;
-    let output = verify(&folder);
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}");
+    let told = verified(folder.path(), &settings(&folder, ""));
     assert!(told.contains("long:a: 30 messages, 0 deleted, dense"), "{told}");
 
     let damage = rusqlite::Connection::open(folder.path().join("history.db")).expect("opens");
     damage.execute("DELETE FROM messages WHERE offset = 7", []).expect("damaged");
     drop(damage);
-    let output = verify(&folder);
+    let output = verify(folder.path(), &settings(&folder, ""));
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success(), "{told}");
     assert!(told.contains("30 messages were counted and 29 are there"), "{told}");
@@ -52,15 +48,4 @@ async fn fill(folder: &TempDir, count: u64) {
     publish_many(&server, "long:a", 1..=count).await;
     server.signal(Signal::TERM);
     assert!(server.ended(SOON).await.success());
-}
-
-fn verify(folder: &TempDir) -> Output {
-    let file = folder.path().join("config.toml");
-    std::fs::write(&file, settings(folder, "")).expect("a file");
-    Command::new(env!("CARGO_BIN_EXE_bobolink"))
-        .args(["history", "verify", "-c"])
-        .arg(file)
-        .current_dir(folder)
-        .output()
-        .expect("the program")
 }

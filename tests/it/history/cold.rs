@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bobolink::client::{Client, Error};
-use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
 use serde_json::json;
 
 use super::{KEY, publish, publish_many, settings};
-use crate::support::{SOON, Server, http};
+use crate::support::{SOON, Server, http, recovering};
 
 /// Longer than thousands of publications take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -19,14 +18,7 @@ pub(super) async fn recover(
     offset: u64,
     epoch: &str,
 ) -> Result<SubscribeResult, Error> {
-    let request = SubscribeRequest {
-        channel: channel.into(),
-        recover: true,
-        offset,
-        epoch: epoch.into(),
-        ..SubscribeRequest::default()
-    };
-    client.subscribe_with(request).await
+    client.subscribe_with(recovering(channel, offset, epoch)).await
 }
 
 async fn epoch_of(server: &Server, channel: &str) -> String {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::{KEY, Places, call, post, settings, stored};
-use crate::support::{ReplicaSet, SOON, Server, eventually, http};
+use crate::support::{ReplicaSet, SOON, Server, eventually, http, verified};
 
 /// Channels, each with one writer.
 const WRITERS: usize = 4;
@@ -44,7 +43,8 @@ async fn nothing_acknowledged_is_lost_or_doubled_when_primaries_step_down_and_ar
     set.primary(3).await;
     load.goes_on().await;
     load.ends_whole(&set).await;
-    verified(&folder, &on_mongo(&set, &folder, ""));
+    let told = verified(folder.path(), &on_mongo(&set, &folder, ""));
+    assert_eq!(told.matches(", dense").count(), WRITERS, "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,20 +156,6 @@ async fn page_status(address: SocketAddr, channel: &str) -> u16 {
         _ => panic!("{answer:?}"),
     }
     answer.status
-}
-
-fn verified(folder: &TempDir, settings: &str) {
-    let file = folder.path().join("verify.toml");
-    std::fs::write(&file, settings).expect("a file");
-    let program = Command::new(env!("CARGO_BIN_EXE_bobolink"))
-        .args(["history", "verify", "-c"])
-        .arg(file)
-        .current_dir(folder)
-        .output()
-        .expect("the program");
-    let told = String::from_utf8_lossy(&program.stdout);
-    assert!(program.status.success(), "{told}{}", String::from_utf8_lossy(&program.stderr));
-    assert_eq!(told.matches(", dense").count(), WRITERS, "{told}");
 }
 
 /// Writers that publish one after the other as fast as they are answered, and a reader.

@@ -1,9 +1,6 @@
 //! A namespace that drops what the archive cannot take, on a disk that is full for a while.
 
-use std::time::Duration;
-
 use bobolink::client::Client;
-use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,7 +8,7 @@ use tempfile::TempDir;
 
 use super::disk::Disk;
 use super::{call, settings};
-use crate::support::{SOON, Server, eventually, get};
+use crate::support::{SOON, Server, eventually, get, recovering};
 
 /// More than the streams of [`settings`] hold.
 const MORE_THAN_HOT: usize = 12;
@@ -115,13 +112,5 @@ async fn recover_anew(server: &Server, from: (u64, &str)) -> SubscribeResult {
 }
 
 async fn recover(client: &mut Client, (offset, epoch): (u64, &str)) -> SubscribeResult {
-    let request = SubscribeRequest {
-        channel: "long:a".into(),
-        recover: true,
-        offset,
-        epoch: epoch.into(),
-        ..SubscribeRequest::default()
-    };
-    let asked = client.subscribe_with(request);
-    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("in time").expect("a result")
+    client.subscribe_with(recovering("long:a", offset, epoch)).await.expect("a result")
 }

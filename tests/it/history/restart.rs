@@ -3,18 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageStore};
 use bobolink::client::Client;
-use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::reply::SubscribeResult;
 use hyper::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{SOON, Server, eventually};
+use crate::support::{SOON, Server, eventually, recovering};
 
 use super::disk::Disk;
 use super::retention::BRIEF;
@@ -219,14 +217,9 @@ async fn subscribe(
     channel: &str,
     from: Option<(u64, &str)>,
 ) -> SubscribeResult {
-    let (offset, epoch) = from.unwrap_or_default();
-    let request = SubscribeRequest {
-        channel: channel.into(),
-        recover: from.is_some(),
-        offset,
-        epoch: epoch.into(),
-        ..SubscribeRequest::default()
+    let made = match from {
+        Some((offset, epoch)) => client.subscribe_with(recovering(channel, offset, epoch)).await,
+        None => client.subscribe(channel).await,
     };
-    let asked = client.subscribe_with(request);
-    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("in time").expect("a result")
+    made.expect("a result")
 }

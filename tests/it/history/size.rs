@@ -28,7 +28,7 @@ async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
     };
     let clients: Vec<_> =
         stream::iter(0..CLIENTS).map(connect).buffer_unordered(50).collect().await;
-    let (before, clock) = (resident(&server, "VmRSS:"), Clock::real());
+    let (before, clock) = (server.resident_bytes(), Clock::real());
     let began = clock.now();
     let recovering = clients.into_iter().map(async |(index, mut client)| {
         // All from different positions: some hundreds back, or a few dozen.
@@ -40,7 +40,7 @@ async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
     });
     futures_util::future::join_all(recovering).await;
     let took = clock.now().saturating_duration_since(began);
-    let grown = resident(&server, "VmHWM:").saturating_sub(before);
+    let grown = server.peak_bytes().saturating_sub(before);
     assert!(grown < MEMORY, "{grown} bytes");
     let metrics = crate::support::get(server.address(), "/metrics").await.body;
     let reads = metrics.lines().find_map(|line| line.strip_prefix("bobolink_history_block_reads "));
@@ -50,27 +50,18 @@ async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
     assert!(reads <= blocks * times, "{reads} reads of {blocks} blocks in {took:?}");
 }
 
-/// Bytes of physical memory that the process holds (`VmRSS:`), or ever held (`VmHWM:`).
-fn resident(server: &Server, which: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id()));
-    let status = status.expect("the process is there");
-    let line = status.lines().find_map(|line| line.strip_prefix(which)).expect("the line");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
-    kib * 1_024
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_a_large_channel_takes_little_memory() {
     const MEMORY: u64 = 24 * 1024 * 1024;
     let folder = tempfile::tempdir().expect("a folder");
     store_many(&folder, "long:a", TOP).await;
     let server = Server::start(&settings(&folder, "")).await;
-    let before = resident(&server, "VmRSS:");
+    let before = server.resident_bytes();
     let path = "/history/v1/channels/long:a/export";
     let headers = [("x-api-key", KEY)];
     let (head, body) = http_bytes(server.address(), Method::GET, path, &headers).await;
     assert_eq!(head.status, 200);
-    let grown = resident(&server, "VmHWM:").saturating_sub(before);
+    let grown = server.peak_bytes().saturating_sub(before);
     assert!(grown < MEMORY, "{grown} bytes for an export of {} bytes", body.len());
     let lines: Vec<_> = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
     assert_eq!(lines.len() as u64, TOP);

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{Stage, data};
 use crate::redis::process::RedisServer;
-use crate::support::{SOON, Server, eventually, get, http};
+use crate::support::{SOON, Server, eventually, get, http, verified};
 
 const STREAM: &str = "centrifugo.archive.stream";
 const KEY: &str = "an-api-key";
@@ -35,18 +35,6 @@ async fn count(service: &Server, channel: &str) -> u64 {
     let answer = http(service.address(), hyper::Method::GET, &path, &headers, "").await;
     let body: Value = serde_json::from_str(&answer.body).expect("JSON");
     body["count"].as_u64().unwrap_or(0)
-}
-
-fn verified(folder: &TempDir, settings: &str) -> String {
-    let file = folder.path().join("config.toml");
-    std::fs::write(&file, settings).expect("a file");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bobolink"))
-        .args(["history", "verify", "-c"])
-        .arg(file)
-        .current_dir(folder)
-        .output()
-        .expect("the program");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +68,7 @@ async fn what_waits_is_stored_once_though_the_service_is_killed_again_and_again(
     assert!(service.ended(SOON).await.success());
     let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM, "history"]).join(" ");
     assert!(!consumers.contains("service"), "it has left: {consumers}");
-    let told = verified(&folder, &settings);
+    let told = verified(folder.path(), &settings);
     assert!(told.contains("long:a: 4000 messages, 0 deleted, dense"), "{told}");
 }
 
@@ -140,7 +128,7 @@ async fn a_gateway_with_its_own_file_stores_what_it_publishes_and_deletes_it_eve
     assert!(gateway.ended(SOON).await.success());
     let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM, "history"]).join(" ");
     assert!(!consumers.contains("pending") && !consumers.contains("ERR"), "{consumers}");
-    let told = verified(&folder, &settings);
+    let told = verified(folder.path(), &settings);
     assert!(told.contains("long:a: 28 messages, 2 deleted, dense"), "{told}");
 }
 

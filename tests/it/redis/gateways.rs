@@ -3,14 +3,12 @@
 use std::fs;
 
 use bobolink::client::Client;
-use bobolink::protocol::command::{
-    Command, HistoryRequest, PresenceRequest, PresenceStatsRequest, SubscribeRequest,
-};
+use bobolink::protocol::command::{Command, HistoryRequest, PresenceRequest, PresenceStatsRequest};
 use bobolink::protocol::reply::SubscribeResult;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 use super::process::{RedisServer, settings_of};
-use crate::support::{SOON, Server, eventually, get};
+use crate::support::{SOON, Server, eventually, get, recovering};
 
 /// Settings with which everybody may do everything in `chat:` and in channels without a namespace.
 pub const OPEN: &str = "
@@ -60,10 +58,7 @@ pub async fn recover(
     offset: u64,
     epoch: &str,
 ) -> SubscribeResult {
-    let (channel, epoch) = (channel.to_owned(), epoch.to_owned());
-    let request =
-        SubscribeRequest { channel, recover: true, offset, epoch, ..SubscribeRequest::default() };
-    client.subscribe_with(request).await.expect("subscribed")
+    client.subscribe_with(recovering(channel, offset, epoch)).await.expect("subscribed")
 }
 
 #[tokio::test(flavor = "multi_thread")]

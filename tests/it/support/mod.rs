@@ -1,5 +1,6 @@
 //! What the tests of the running gateway share: the process, tokens for it, HTTP, and waiting.
 
+mod archive;
 mod http;
 pub mod replica_set;
 mod server;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use bobolink::auth::issue;
 use bobolink::time::Clock;
 
+pub use self::archive::{recovering, verified, verify};
 pub use self::http::{Answer, get, http, http_bytes};
 pub use self::replica_set::ReplicaSet;
 pub use self::server::{OPEN, SECRET, Server};

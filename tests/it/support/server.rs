@@ -179,9 +179,18 @@ impl Server {
 
     /// Bytes of physical memory that the process holds.
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most of it that the process ever held.
+    pub fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, which: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = fs::read_to_string(path).expect("the process is there");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find(|line| line.starts_with(which)).expect("the line");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number of kB") * 1_024
     }

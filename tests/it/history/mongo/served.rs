@@ -1,14 +1,11 @@
 //! Processes on one archive in MongoDB: a gateway, a history service, the walk that verifies.
 
-use std::process::Command;
-
-use bobolink::protocol::command::SubscribeRequest;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::super::{KEY, call, publish, publish_many, settings};
 use super::LONG;
-use crate::support::{ReplicaSet, SOON, Server, http};
+use crate::support::{ReplicaSet, SOON, Server, http, recovering, verified};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_and_a_service_share_the_archive_and_clients_recover_from_it() {
@@ -38,14 +35,7 @@ async fn a_gateway_and_a_service_share_the_archive_and_clients_recover_from_it()
     assert!(server.ended(SOON).await.success());
     let server = Server::start(&settings(&folder, &more)).await;
     let mut client = server.connected("ann").await;
-    let request = SubscribeRequest {
-        channel: "long:a".into(),
-        recover: true,
-        offset: 5,
-        epoch,
-        ..SubscribeRequest::default()
-    };
-    let made = client.subscribe_with(request).await.expect("subscribed");
+    let made = client.subscribe_with(recovering("long:a", 5, &epoch)).await.expect("subscribed");
     assert!(made.recovered, "the restart is invisible");
     publish(&server, "long:a", 601).await;
     let mut offsets: Vec<_> = made.publications.iter().map(|p| p.offset).collect();
@@ -54,17 +44,8 @@ async fn a_gateway_and_a_service_share_the_archive_and_clients_recover_from_it()
     }
     assert_eq!(offsets, (6..=601).collect::<Vec<_>>());
 
-    let file = folder.path().join("config.toml");
-    std::fs::write(&file, settings(&folder, &more)).expect("a file");
-    let verify = Command::new(env!("CARGO_BIN_EXE_bobolink"))
-        .args(["history", "verify", "-c"])
-        .arg(file)
-        .current_dir(&folder)
-        .output()
-        .expect("the program");
-    let told = String::from_utf8_lossy(&verify.stdout);
+    let told = verified(folder.path(), &settings(&folder, &more));
     assert!(told.contains("long:a: 601 messages, 0 deleted, dense"), "{told}");
-    assert!(verify.status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,14 +6,13 @@ use std::time::Duration;
 use bobolink::broker::{Overflow, PublishOptions};
 use bobolink::client::{Client, Error};
 use bobolink::config::redis::Addresses;
-use bobolink::protocol::command::SubscribeRequest;
 use bobolink::protocol::publication::Publication;
 use bobolink::protocol::reply::SubscribeResult;
 
 use super::super::process::RedisServer;
 use super::gateway::{connected, serve};
 use super::{Archiver, archived};
-use crate::support::{SOON, eventually};
+use crate::support::{SOON, eventually, recovering};
 
 const CHANNEL: &str = "long:a";
 const META: &str = "centrifugo.stream.meta.long:a";
@@ -60,14 +59,7 @@ impl Stage {
 
     async fn recover(&self, offset: u64, epoch: &str) -> (Client, Result<SubscribeResult, Error>) {
         let mut client = connected(self.address, "ann").await;
-        let request = SubscribeRequest {
-            channel: CHANNEL.into(),
-            recover: true,
-            offset,
-            epoch: epoch.into(),
-            ..SubscribeRequest::default()
-        };
-        let made = client.subscribe_with(request).await;
+        let made = client.subscribe_with(recovering(CHANNEL, offset, epoch)).await;
         (client, made)
     }
 

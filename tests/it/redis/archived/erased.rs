@@ -7,7 +7,7 @@ use bobolink::config::redis::Addresses;
 use super::super::process::RedisServer;
 use super::gateway::{connected, serve};
 use super::{Archiver, archived};
-use bobolink::protocol::command::SubscribeRequest;
+use crate::support::recovering;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_message_leaves_its_stream_and_recovery_passes_it_over() {
@@ -33,14 +33,7 @@ async fn a_deleted_message_leaves_its_stream_and_recovery_passes_it_over() {
         [(1, vec![2, 3, 4, 5, 6, 9, 10, 11]), (5, vec![6, 9, 10, 11]), (11, vec![])]
     {
         let mut client = connected(address, "ann").await;
-        let (epoch, channel) = (epoch.clone(), channel.to_owned());
-        let request = SubscribeRequest {
-            channel,
-            recover: true,
-            offset: from,
-            epoch,
-            ..SubscribeRequest::default()
-        };
+        let request = recovering(channel, from, &epoch);
         let made = client.subscribe_with(request).await.expect("subscribed");
         assert!(made.recovered, "from {from}");
         let offsets: Vec<_> = made.publications.iter().map(|p| p.offset).collect();
