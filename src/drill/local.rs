@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
-use super::DrillError;
 use super::crew::{Crew, Entrance, Tokens};
 use super::faults::play;
 use super::journal::{Crowd, Journal};
@@ -16,6 +15,7 @@ use super::report::{Checks, Round};
 use super::stage::{PATIENCE, Stage};
 use super::topology::{Shape, Topology, is_installed};
 use super::verdict::Verdict;
+use super::{DrillError, looks};
 use crate::time::Clock;
 
 /// For how long publications may still arrive when nothing is published any more.
@@ -184,7 +184,7 @@ pub async fn last_of(
     unseen_promotions: bool,
 ) -> Result<Verdict, DrillError> {
     crew.stop_writing().await;
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = looks(LOOK_EVERY);
     let waiting = async {
         loop {
             looks.tick().await;

@@ -27,6 +27,9 @@ mod local;
 mod watch;
 
 use std::io::Write;
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use api::CallError;
 use crew::EntranceError;
@@ -124,4 +127,12 @@ pub async fn run(
         false => local::rounds(args, clock, out).await?,
     };
     Ok(Some(Report::of(rounds)))
+}
+
+/// Ticks at once, and then after each `period`. A look that takes long, as on a busy machine, is followed
+/// by a pause all the same.
+fn looks(period: Duration) -> Interval {
+    let mut looks = interval(period);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looks
 }

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use super::DrillError;
 use super::api::{Api, CallError};
 use super::crew::Entrance;
 use super::event::{Event, Reader, Record};
@@ -15,6 +14,7 @@ use super::journal::Journal;
 use super::lookout::Lookout;
 use super::report::Checks;
 use super::topology::{Topology, TopologyError};
+use super::{DrillError, looks};
 use crate::client::{Client, Error};
 use crate::time::Clock;
 
@@ -82,7 +82,7 @@ impl Stage {
         what: &'static str,
         mut is_so: impl AsyncFnMut() -> bool,
     ) -> Result<(), DrillError> {
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = looks(LOOK_EVERY);
         let looking = async {
             loop {
                 looks.tick().await;

@@ -4,9 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use super::DrillError;
 use super::crew::{Crew, Entrance, EntranceError, Tokens};
 use super::dial::Dial;
 use super::event::{Event, Outcome, Record};
@@ -16,6 +15,7 @@ use super::options::DrillArgs;
 use super::report::{Checks, Round};
 use super::secret::Hidden;
 use super::topology::TopologyError;
+use super::{DrillError, looks};
 use crate::time::Clock;
 
 /// The longest until everybody publishes and receives.
@@ -70,7 +70,7 @@ pub async fn run(
 }
 
 async fn everybody_is_there(journal: &Journal) -> Result<(), DrillError> {
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = looks(LOOK_EVERY);
     let waiting = async {
         while !journal.is_whole_since(Duration::ZERO) {
             looks.tick().await;
@@ -82,7 +82,7 @@ async fn everybody_is_there(journal: &Journal) -> Result<(), DrillError> {
 
 /// Notes that there is a fault as soon as something of it is felt, and goes on for ever.
 async fn note_the_fault(journal: &Journal) {
-    let mut looks = interval(LOOK_EVERY);
+    let mut looks = looks(LOOK_EVERY);
     let mut seen = journal.now();
     loop {
         looks.tick().await;

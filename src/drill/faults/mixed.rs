@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
 use super::failovers::redis_failover;
 use crate::client::{Client, Endpoint, Error, Incoming};
-use crate::drill::DrillError;
 use crate::drill::api::{Api, Place};
 use crate::drill::crew::EntranceError;
 use crate::drill::stage::Stage;
 use crate::drill::topology::{Gateway, TopologyError};
+use crate::drill::{DrillError, looks};
 use crate::protocol::command::SubscribeRequest;
 use crate::protocol::reply::SubscribeResult;
 
@@ -135,7 +135,7 @@ impl Side {
         is_so: impl Fn(&Value) -> bool,
     ) -> Result<(), Value> {
         let mut last = Value::Null;
-        let mut looks = interval(LOOK_EVERY);
+        let mut looks = looks(LOOK_EVERY);
         let looking = async {
             loop {
                 looks.tick().await;

@@ -44,6 +44,9 @@ fn now() -> i64 {
 pub async fn eventually(what: &str, within: Duration, mut holds: impl AsyncFnMut() -> bool) {
     let looking = async {
         let mut looks = tokio::time::interval(LOOK_EVERY);
+        // A look that takes long is followed by a pause all the same. Without it whatever else is polled
+        // with this would wait for many looks in a row.
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             if holds().await {
