@@ -1,5 +1,7 @@
 //! A Redis Cluster among the local processes: three masters, and a replica of each.
 
+use std::net::SocketAddr;
+
 use super::{RedisNode, Topology, TopologyError};
 use crate::drill::redis::{AskError, Redis};
 
@@ -22,12 +24,15 @@ pub const OPTIONS: &[&str] = &[
 const SLOTS: usize = 16_384;
 
 impl Topology {
-    /// Makes a cluster of the nodes that were started.
+    /// Makes a cluster of the nodes that were started; they speak to each other at `buses`.
     ///
     /// # Errors
     /// Names the node that does not become what it should.
-    pub(super) async fn join_cluster(&mut self) -> Result<(), TopologyError> {
-        let Some(first) = self.redis.first().map(|node| node.redis.address) else { return Ok(()) };
+    pub(super) async fn join_cluster(&mut self, buses: &[SocketAddr]) -> Result<(), TopologyError> {
+        let first = self.redis.first().map(|node| node.redis.address);
+        let (Some(first), Some(bus)) = (first, buses.first()) else { return Ok(()) };
+        let [host, port] = [first.ip().to_string(), first.port().to_string()];
+        let bus = bus.port().to_string();
         for (at, node) in self.redis.iter_mut().enumerate() {
             node.ready(async |redis| redis.is_master_of(0).await).await?;
             let ask = async |words: &[&str]| node.redis.ask(words).await;
@@ -37,8 +42,7 @@ impl Topology {
                 ask(&["CLUSTER", "ADDSLOTSRANGE", &from, &to]).await?;
             }
             if at > 0 {
-                let [host, port] = [first.ip().to_string(), first.port().to_string()];
-                ask(&["CLUSTER", "MEET", &host, &port]).await?;
+                ask(&["CLUSTER", "MEET", &host, &port, &bus]).await?;
             }
         }
         for node in &mut self.redis {

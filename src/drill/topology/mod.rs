@@ -186,7 +186,7 @@ impl Topology {
             self.redis.push(RedisNode { process, redis, link, announced: *announced });
         }
         if plan.addresses.is_clustered() {
-            return self.join_cluster().await;
+            return self.join_cluster(&plan.addresses.buses).await;
         }
         // Replicas first: what a sentinel does not see at its first look it sees only 10 s later.
         let replicas = self.redis.len() - 1;
@@ -427,6 +427,7 @@ fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
         (false, false) => 1,
     })?;
     let announced = if shape.has_links { several(redis.len())? } else { redis.clone() };
+    let buses = several(if shape.is_clustered { redis.len() } else { 0 })?;
     let sentinels = several(if shape.has_sentinels { 3 } else { 0 })?;
     let mut gateways = Vec::new();
     for _ in 0..shape.gateways {
@@ -464,7 +465,7 @@ fn plan(shape: &Shape, folder: PathBuf) -> Result<Plan, TopologyError> {
     }
     let secret = || Hidden::from(random_letters(SECRET_LETTERS).to_string());
     Ok(Plan {
-        addresses: Addresses { redis, announced, sentinels, gateways, balancer },
+        addresses: Addresses { redis, announced, buses, sentinels, gateways, balancer },
         secrets: Secrets { redis: secret(), sentinel: secret(), token: secret(), api: secret() },
         folder,
         gateway: match &shape.program {

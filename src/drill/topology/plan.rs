@@ -23,6 +23,9 @@ pub struct Addresses {
     pub redis: Vec<SocketAddr>,
     /// Under which each Redis is known to others: the same, or that of the link in front of it.
     pub announced: Vec<SocketAddr>,
+    /// Where the nodes of a cluster speak to each other, in the same order; none without a cluster. What
+    /// Redis would take, 10,000 ports further on, the system may have given to an outgoing connection.
+    pub buses: Vec<SocketAddr>,
     /// None where there is one Redis alone; or several, which are a cluster then.
     pub sentinels: Vec<SocketAddr>,
     pub gateways: Vec<GatewayAddresses>,
@@ -94,6 +97,9 @@ impl Plan {
         let role = if is_replica { "replica" } else { "master" };
         let mut args = vec![role.to_owned()];
         args.extend(self.redis_options.iter().cloned());
+        if let Some(bus) = self.addresses.buses.get(at) {
+            args.extend(["--cluster-port".to_owned(), bus.port().to_string()]);
+        }
         let (listens, announced) = (self.addresses.redis[at], self.addresses.announced[at]);
         let mut environment = vec![
             ("PORT", listens.port().to_string()),

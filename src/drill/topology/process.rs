@@ -6,16 +6,20 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
+
+use crate::drill::looks;
 
 /// The ports that are tried: below those that the system takes for outgoing connections, which could
-/// otherwise take the port of a server that is down for a moment.
-const FIRST_PORT: u32 = 20_000;
-const PORTS: u32 = 12_000;
+/// otherwise take the port of a server that is down for a moment. They come in blocks, and who
+/// has the first of a block has all of it, so that drills at the same time do not choose the same ones.
+const FIRST_PORT: u16 = 20_000;
+const BLOCK: u16 = 200;
+const BLOCKS: u16 = 60;
 /// Lines of a log that an error shows.
 const SHOWN_LINES: usize = 12;
 
@@ -136,7 +140,7 @@ impl Process {
     /// If it does not in time.
     pub async fn stop(&mut self, within: Duration) -> Result<(), ProcessError> {
         self.signal(Signal::TERM);
-        let mut looks = interval(Duration::from_millis(20));
+        let mut looks = looks(Duration::from_millis(20));
         let gone = async {
             while self.is_alive() {
                 looks.tick().await;
@@ -160,7 +164,7 @@ impl Process {
         within: Duration,
         mut is_ready: impl AsyncFnMut() -> bool,
     ) -> Result<(), ProcessError> {
-        let mut looks = interval(Duration::from_millis(50));
+        let mut looks = looks(Duration::from_millis(50));
         let waiting = async {
             loop {
                 looks.tick().await;
@@ -199,22 +203,55 @@ impl Recipe {
     }
 }
 
-/// An address of this machine on which nobody listens.
+/// An address of this machine on which nobody listens, and which no other drill will take meanwhile.
 ///
 /// # Errors
-/// If there is none among those that are tried.
+/// None is free.
 pub fn free_address() -> Result<SocketAddr, ProcessError> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    for _ in 0..PORTS {
-        // Drills that run at the same time begin at different places.
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST_PORT + (std::process::id().wrapping_mul(61) + step) % PORTS;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
+    static PORTS: Mutex<Ports> = Mutex::new(Ports { claims: Vec::new(), given: 0 });
+    PORTS.lock().free_address().ok_or(ProcessError::NoPort)
+}
+
+/// The ports that this process has to itself, as long as all who want some ask here.
+struct Ports {
+    /// The first port of each block of ours, held for as long as the process lives.
+    claims: Vec<(u16, TcpListener)>,
+    /// How many of the others were looked at.
+    given: usize,
+}
+
+impl Ports {
+    fn free_address(&mut self) -> Option<SocketAddr> {
+        let each = usize::from(BLOCK) - 1;
+        for _ in 0..each * usize::from(BLOCKS) {
+            if self.given == self.claims.len() * each && !self.claim() {
+                // Those that were given first may be free again.
+                self.given = 0;
+            }
+            let (first, _) = self.claims.get(self.given / each)?;
+            let port = first + 1 + (self.given % each) as u16;
+            self.given += 1;
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            if TcpListener::bind(address).is_ok() {
+                return Some(address);
+            }
         }
+        None
     }
-    Err(ProcessError::NoPort)
+
+    /// Takes another block, if nobody has it.
+    fn claim(&mut self) -> bool {
+        // Not all processes begin to look at the same one.
+        let start = std::process::id() % u32::from(BLOCKS);
+        let blocks = (0..BLOCKS).map(|step| (start as u16 + step) % BLOCKS);
+        let claims = blocks.filter_map(|block| {
+            let first = FIRST_PORT + block * BLOCK;
+            Some((first, TcpListener::bind((Ipv4Addr::LOCALHOST, first)).ok()?))
+        });
+        let count = self.claims.len();
+        self.claims.extend(claims.take(1));
+        self.claims.len() > count
+    }
 }
 
 #[cfg(test)]
@@ -248,7 +285,23 @@ mod tests {
     }
 
     #[test]
-    fn free_addresses_differ() {
-        assert_ne!(free_address().unwrap(), free_address().unwrap());
+    fn free_addresses_differ_and_are_given_again_only_after_all_others() {
+        let mut ports = Ports { claims: Vec::new(), given: 0 };
+        let mut another = Ports { claims: Vec::new(), given: 0 };
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..usize::from(BLOCK) + 10 {
+            assert!(seen.insert(ports.free_address().unwrap()));
+            assert!(seen.insert(another.free_address().unwrap()), "each has blocks of its own");
+        }
+        assert_eq!((ports.claims.len(), another.claims.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_passed_over() {
+        let mut ports = Ports { claims: Vec::new(), given: 0 };
+        let first = ports.free_address().unwrap();
+        ports.given = 0;
+        let _listener = TcpListener::bind(first).unwrap();
+        assert_ne!(ports.free_address().unwrap(), first);
     }
 }

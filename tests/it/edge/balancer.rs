@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use bobolink::client::Endpoint;
+use bobolink::drill::topology::process::free_address;
 use tempfile::TempDir;
 
 use crate::support::{SOON, Server, eventually, get};
@@ -204,19 +204,7 @@ pub fn haproxy(nodes: &[NodePorts; 2], ports: [u16; 3], folder: &TempDir) -> Com
     command
 }
 
-/// A port that is free, and that the system gives to nobody who asks for any: below those that
-/// outgoing connections take.
+/// A port that is free, and that the system gives to nobody who asks for any.
 fn free_port() -> u16 {
-    const FIRST: u16 = 20_000;
-    const COUNT: u16 = 12_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = (std::process::id().wrapping_mul(97) % u32::from(COUNT)) as u16;
-    for _ in 0..COUNT {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
-        let port = FIRST + (start + next) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
+    free_address().expect("a port").port()
 }

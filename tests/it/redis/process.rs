@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use bobolink::drill::topology::process::free_address;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use crate::support::SOON;
 
 /// Ports that are tried.
 const TRIES: usize = 10;
@@ -16,6 +20,8 @@ pub struct RedisServer {
     child: Option<Child>,
     folder: TempDir,
     port: u16,
+    /// Where it speaks to other nodes, if it is one of a cluster.
+    bus: u16,
     options: Vec<String>,
     password: String,
 }
@@ -38,6 +44,7 @@ impl RedisServer {
             child: None,
             folder: tempfile::tempdir().expect("a folder"),
             port: 0,
+            bus: 0,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             password: value("--requirepass").map(|value| (*value).to_owned()).unwrap_or_default(),
         }
@@ -46,9 +53,8 @@ impl RedisServer {
     fn on_some_port(mut self) -> Self {
         // Somebody else may take a port between its choice and its use.
         for _ in 0..TRIES {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-            self.port = listener.local_addr().expect("an address").port();
-            drop(listener);
+            let [port, bus] = [(); 2].map(|()| free_address().expect("a port").port());
+            (self.port, self.bus) = (port, bus);
             self.child = self.spawn();
             if self.child.is_some() {
                 return self;
@@ -61,16 +67,23 @@ impl RedisServer {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// Joins the cluster of which another node is one.
+    pub fn meet(&self, other: &Self) {
+        let [port, bus] = [other.port, other.bus].map(|port| port.to_string());
+        assert_eq!(self.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]), "OK");
+    }
+
     /// Settings of a gateway that uses it.
     pub fn settings(&self) -> String {
         settings_of(self.address())
     }
 
-    /// Runs a command with `redis-cli`; its answer, line by line.
+    /// Runs a command with `redis-cli`; its answer, line by line. Panics if it fails, or comes late.
     pub fn cli(&self, args: &[&str]) -> Vec<String> {
         let port = self.port.to_string();
-        let mut command = Command::new("redis-cli");
-        command.args(["-p", &port]);
+        // A server that hangs does not hold up the test for ever.
+        let mut command = Command::new("timeout");
+        command.arg(SOON.as_secs().to_string()).args(["redis-cli", "-p", &port]);
         if !self.password.is_empty() {
             command.env("REDISCLI_AUTH", &self.password);
         }
@@ -78,10 +91,10 @@ impl RedisServer {
         if let (Some(cert), Some(key)) = (value("--tls-cert-file"), value("--tls-key-file")) {
             command.args(["--tls", "--cacert", cert, "--cert", cert, "--key", key]);
         }
-        let output = command.args(args).output();
-        let output = output.expect("redis-cli");
+        let output = beside_the_others(|| command.args(args).output());
+        let output = output.expect("timeout and redis-cli");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{args:?}: {text}");
+        assert!(output.status.success(), "{args:?}: {}, {text}", output.status);
         text.lines().map(str::to_owned).collect()
     }
 
@@ -158,6 +171,9 @@ impl RedisServer {
         }
         command.arg(self.port.to_string());
         command.arg("--dir").arg(self.folder.path());
+        if has("--cluster-enabled") {
+            command.arg("--cluster-port").arg(self.bus.to_string());
+        }
         if !has("--sentinel") {
             command.args(["--save", "", "--appendonly", "no"]);
         }
@@ -171,7 +187,7 @@ impl RedisServer {
         let is_ready = |line: String| {
             line.contains("eady to accept connections") || line.contains("Sentinel ID is")
         };
-        if lines.by_ref().map_while(Result::ok).any(is_ready) {
+        if beside_the_others(|| lines.by_ref().map_while(Result::ok).any(is_ready)) {
             // Read on, lest it write into a closed pipe.
             std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
             return Some(child);
@@ -184,6 +200,14 @@ impl RedisServer {
 impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Blocks, and lets the other tasks of the test go on where they have more than this thread.
+fn beside_the_others<T>(run: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(run),
+        _ => run(),
     }
 }
 
