@@ -10,10 +10,8 @@ use super::contract::{Backend, data_of, keeping};
 use super::fence::recover_from;
 use super::gateways::{data_until, gateway, recover};
 use super::masters::TestCluster;
+use super::outages::FAILOVER;
 use crate::support::{SOON, eventually};
-
-/// A vote may have to be repeated.
-const FAILOVER: Duration = Duration::from_secs(60);
 
 async fn backend_on(cluster: &TestCluster) -> Backend {
     let addresses = Addresses(vec![cluster.addresses()]);
@@ -94,8 +92,8 @@ async fn a_failover_voids_the_channels_of_one_master_and_no_others() {
     cluster.nodes[0].kill();
     cluster.nodes[3].revive();
     let meta = format!("centrifugo.stream.meta.{{{hit}}}");
+    cluster.take_over(3).await;
     let replica = &cluster.nodes[3];
-    eventually("it is the master now", FAILOVER, async || replica.ask(&["ROLE"]) == "master").await;
     assert_eq!(replica.ask(&["HGET", &meta, "s"]), "11", "something was lost");
     assert_eq!(replica.ask(&["HGET", &meta, "e"]), epoch, "and the epoch does not show it");
 

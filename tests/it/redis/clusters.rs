@@ -110,6 +110,7 @@ async fn a_cluster_that_speaks_tls_is_followed_through_a_failover_and_wants_to_s
 
     let channel = cluster.channel_at(0, "chat:");
     cluster.nodes[0].kill();
+    cluster.take_over(3).await;
     eventually("it publishes again", FAILOVER, async || bob.publish(&channel, "8").await.is_ok())
         .await;
     let code = loop {

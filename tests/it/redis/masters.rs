@@ -6,13 +6,18 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::group::Security;
+use super::outages::FAILOVER;
 use super::process::RedisServer;
 use crate::support::{SOON, eventually};
 
 /// How many slots there are.
 const SLOTS: usize = 16_384;
-/// A node that is silent for so many milliseconds is taken for dead.
-const NODE_TIMEOUT_MS: &str = "1500";
+/// A node that is silent for so many milliseconds is taken for dead: longer than a busy machine keeps one
+/// that is well. No test waits for it, since replicas take over when the test says so
+/// ([`TestCluster::hand_over`], [`TestCluster::take_over`]) and never by themselves.
+const NODE_TIMEOUT_MS: &str = "10000";
+/// Redis gives a planned failover up after 5 s; then it is asked for anew.
+const PLANNED: Duration = Duration::from_secs(6);
 
 /// Masters with the slots in equal parts, and behind them as many replicas, or none.
 pub struct TestCluster {
@@ -56,8 +61,8 @@ impl TestCluster {
                 "no",
                 "--cluster-allow-replica-migration",
                 "no",
-                "--cluster-replica-validity-factor",
-                "0",
+                "--cluster-replica-no-failover",
+                "yes",
                 "--repl-diskless-sync-delay",
                 "0",
             ];
@@ -73,8 +78,7 @@ impl TestCluster {
                 assert_eq!(node.ask(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]), "OK");
             }
             if index > 0 {
-                let port = cluster.nodes[0].address().port().to_string();
-                assert_eq!(node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port]), "OK");
+                node.meet(&cluster.nodes[0]);
             }
         }
         cluster.know_each_other().await;
@@ -85,7 +89,11 @@ impl TestCluster {
         for node in &cluster.nodes {
             eventually("every node knows who follows whom", SOON, async || {
                 let nodes = node.cli(&["CLUSTER", "NODES"]);
-                nodes.iter().filter(|line| line.contains("slave ")).count() == masters * replicas
+                // Id and address, then what it is.
+                let is_replica = |line: &&String| {
+                    line.split(' ').nth(2).is_some_and(|flags| flags.contains("slave"))
+                };
+                nodes.iter().filter(is_replica).count() == masters * replicas
             })
             .await;
         }
@@ -142,6 +150,32 @@ impl TestCluster {
     /// What the cluster calls a node.
     pub fn id(&self, node: usize) -> String {
         self.nodes[node].ask(&["CLUSTER", "MYID"])
+    }
+
+    /// A replica takes its master's place as an administrator plans it: that one waits until the
+    /// replica has all that it has itself.
+    pub async fn hand_over(&self, replica: usize) {
+        let node = &self.nodes[replica];
+        let is_master = async || node.ask(&["ROLE"]) == "master";
+        let handing_over = async {
+            loop {
+                assert_eq!(node.ask(&["CLUSTER", "FAILOVER"]), "OK");
+                let waiting = eventually("it is the master", FAILOVER, is_master);
+                if tokio::time::timeout(PLANNED, waiting).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        let done = tokio::time::timeout(FAILOVER, handing_over).await;
+        done.expect("the planned failover is done in time");
+    }
+
+    /// A replica takes its master's place with what it has, whatever became of that one: what the other
+    /// masters would agree on when they miss it.
+    pub async fn take_over(&self, replica: usize) {
+        let node = &self.nodes[replica];
+        assert_eq!(node.ask(&["CLUSTER", "FAILOVER", "TAKEOVER"]), "OK");
+        eventually("it is the master", SOON, async || node.ask(&["ROLE"]) == "master").await;
     }
 
     /// Moves a slot, key by key with a pause between, while which some are here and some there.

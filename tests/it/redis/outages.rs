@@ -12,7 +12,8 @@ use super::group::Group;
 use super::process::RedisServer;
 use crate::support::{SOON, eventually};
 
-/// A vote of sentinels may split, and is repeated after 12 s.
+/// The longest that another master and all that hangs on it may take. A vote of sentinels may split, and
+/// is repeated after 12 s.
 pub const FAILOVER: Duration = Duration::from_secs(60);
 
 /// A write that reached Redis, or is known not to have.
