@@ -86,11 +86,16 @@ impl Stage {
 
     /// A consumer of the group.
     fn consumer(&self, name: &str) -> (Ingest, Arc<Metrics>) {
+        self.consumer_after(CLAIM_AFTER, name)
+    }
+
+    /// One that takes over what others had in their hands for so long.
+    fn consumer_after(&self, claim_after: Duration, name: &str) -> (Ingest, Arc<Metrics>) {
         let metrics = Arc::new(Metrics::default());
         let settings = Settings {
             name: name.into(),
             bounds: Bounds { count: 100, bytes: 1 << 20, waiting: 10_000 },
-            claim_after: CLAIM_AFTER,
+            claim_after,
             dead_letters: 10,
             sole: None,
         };

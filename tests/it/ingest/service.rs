@@ -4,6 +4,7 @@ use bobolink::config::redis::Addresses;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use super::{Stage, data};
 use crate::redis::process::RedisServer;
@@ -43,21 +44,35 @@ async fn what_waits_is_stored_once_though_the_service_is_killed_again_and_again(
     let settings = settings(&folder, &server);
     let address = Addresses(vec![server.address().to_string()]);
     let stage = Stage::reaching(|redis| redis.address = address).await;
+    let settings = settings.replace("[[channel", "history.ingest.batch_size = 50\n[[channel");
     let mut service = start(&settings).await;
+    let mut top = 0;
     for round in 0..4_u64 {
-        let appending = stage.append("long:a", round * 1_000 + 1..=(round + 1) * 1_000);
+        let some = top + 100 * (round + 1);
+        let (killed, mut is_killed) = watch::channel(false);
+        let appending = async {
+            // There is always something to do, and never more than for a moment.
+            while !*is_killed.borrow_and_update() {
+                if stage.waiting("long:a").await < 500 {
+                    stage.append("long:a", top + 1..=top + 100).await;
+                    top += 100;
+                }
+            }
+        };
         let killing = async {
-            let some = round * 1_000 + 100 * (round + 1);
-            eventually("some are stored", SOON, async || count(&service, "long:a").await >= some)
+            let is_stored = async || count(&service, "long:a").await >= some;
+            eventually("some are stored", 3 * SOON, is_stored).await;
+            eventually("it is caught at work", 3 * SOON, async || dies_at_work(&service, &server))
                 .await;
-            service.signal(Signal::KILL);
+            killed.send_replace(true);
         };
         tokio::join!(appending, killing);
         service.ended(SOON).await;
+        assert!(stage.waiting("long:a").await > 0);
         service = start(&settings).await;
     }
     stage.until_empty("long:a").await;
-    assert_eq!(count(&service, "long:a").await, 4_000);
+    assert_eq!(count(&service, "long:a").await, top);
     eventually("the queue is measured", SOON, async || {
         let metrics = get(service.address(), "/metrics").await.body;
         metrics.contains("bobolink_history_queue_entries{shard=\"0\"} 0")
@@ -69,7 +84,15 @@ async fn what_waits_is_stored_once_though_the_service_is_killed_again_and_again(
     let consumers = server.cli(&["XINFO", "CONSUMERS", STREAM, "history"]).join(" ");
     assert!(!consumers.contains("service"), "it has left: {consumers}");
     let told = verified(folder.path(), &settings);
-    assert!(told.contains("long:a: 4000 messages, 0 deleted, dense"), "{told}");
+    assert!(told.contains(&format!("long:a: {top} messages, 0 deleted, dense")), "{told}");
+}
+
+/// Kills the service if it has entries in its hands, which it stops to find out.
+fn dies_at_work(service: &Server, redis: &RedisServer) -> bool {
+    service.signal(Signal::STOP);
+    let is_at_work = redis.ask(&["XPENDING", STREAM, "history"]) != "0";
+    service.signal(if is_at_work { Signal::KILL } else { Signal::CONT });
+    is_at_work
 }
 
 #[tokio::test(flavor = "multi_thread")]

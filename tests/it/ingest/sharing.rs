@@ -1,9 +1,11 @@
 //! Several consumers in one group, and what they find in the streams besides good entries.
 
+use std::time::Duration;
+
 use bobolink::config::redis::Addresses;
 use bobolink::redis::{Command, Route};
 
-use super::{CLAIM_AFTER, EPOCH, Stage, publication};
+use super::{EPOCH, Stage, publication};
 use crate::redis::masters::TestCluster;
 use crate::redis::process::RedisServer;
 use crate::support::{SOON, eventually};
@@ -15,7 +17,24 @@ async fn alone() -> (Stage, RedisServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn consumers_share_the_work_and_one_takes_over_what_another_left() {
+async fn consumers_of_one_group_share_the_work() {
+    let (stage, _server) = alone().await;
+    let (_first, one) = stage.consumer("first");
+    let (_second, two) = stage.consumer("second");
+    let mut top = 0;
+    eventually("each of them has stored some", 3 * SOON, async || {
+        stage.append("a", top + 1..=top + 50).await;
+        top += 50;
+        one.history.stored.get() > 0 && two.history.stored.get() > 0
+    })
+    .await;
+    stage.until_empty("a").await;
+    stage.has_all("a", top).await;
+    assert_eq!(one.history.stored.get() + two.history.stored.get(), top, "each entry once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_goes_on_where_another_ended() {
     let (stage, server) = alone().await;
     let stream = "centrifugo.archive.stream";
     let (first, _) = stage.consumer("first");
@@ -40,16 +59,16 @@ async fn entries_of_a_consumer_that_is_gone_are_claimed_after_a_while() {
     server.ask(&["XGROUP", "CREATE", stream, "history", "0", "MKSTREAM"]);
     stage.append("a", 1..=10).await;
     server.cli(&["XREADGROUP", "GROUP", "history", "gone", "COUNT", "10", "STREAMS", stream, ">"]);
-    let started = stage.clock.now();
-    let (_ingest, metrics) = stage.consumer("second");
+    // Whoever would wait for what the other has in its hands would wait for an hour.
+    let (_patient, none) = stage.consumer_after(Duration::from_secs(3_600), "patient");
     stage.append("b", 1..=10).await;
-    eventually("what is new does not wait", CLAIM_AFTER / 2, async || {
-        stage.holes("b", 10).await.is_empty()
-    })
-    .await;
+    let is_stored = async || stage.holes("b", 10).await.is_empty();
+    eventually("what is new does not wait", SOON, is_stored).await;
+    let in_hand = server.cli(&["XPENDING", stream, "history", "-", "+", "100", "gone"]);
+    assert_eq!(in_hand.iter().filter(|line| *line == "gone").count(), 10, "nor is that taken away");
+    let (_hasty, metrics) = stage.consumer("hasty");
     stage.until_empty("a").await;
-    assert!(stage.clock.now() - started >= CLAIM_AFTER / 2, "not before");
-    assert_eq!(metrics.history.claimed.get(), 10);
+    assert_eq!((none.history.claimed.get(), metrics.history.claimed.get()), (0, 10));
     stage.has_all("a", 10).await;
 }
 

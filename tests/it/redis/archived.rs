@@ -29,6 +29,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::support::SOON;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// A gateway's broker with an archive, and somebody who takes what waits there when told to.
 struct Archiver {
     node: Arc<Node>,
@@ -40,8 +42,18 @@ struct Archiver {
 }
 
 impl Archiver {
-    /// With at most `backlog` publications in the queue.
+    /// With at most `backlog` publications in the queue. Nothing is too old or too late, however busy the
+    /// machine is.
     async fn reaching(backlog: usize, adapt: impl FnOnce(&mut config::redis::Redis)) -> Self {
+        Self::with_ack_timeout(HOUR, backlog, adapt).await
+    }
+
+    /// The same, with so much time for the store.
+    async fn with_ack_timeout(
+        ack_timeout: Duration,
+        backlog: usize,
+        adapt: impl FnOnce(&mut config::redis::Redis),
+    ) -> Self {
         let mut settings = config::redis::Redis::default();
         adapt(&mut settings);
         let folder = tempfile::tempdir().expect("a folder");
@@ -59,9 +71,9 @@ impl Archiver {
             backlog,
             recovery_publications: 10_000,
             recovery_bytes: 1 << 20,
-            recovery_age: SOON,
+            recovery_age: HOUR,
             cache: 1 << 20,
-            ack_timeout: Duration::from_secs(5),
+            ack_timeout,
         };
         let archive = Archive::new(Arc::clone(&store), clock.clone(), limits, Arc::default());
         let health = Arc::<Health>::default();

@@ -48,7 +48,10 @@ async fn the_answer_comes_with_the_store_and_not_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_store_the_outcome_is_unknown() {
     let redis = RedisServer::start();
-    let archiver = archiver(&redis).await;
+    let address = Addresses(vec![redis.address().to_string()]);
+    let soon = Duration::from_millis(500);
+    let archiver = Archiver::with_ack_timeout(soon, 100, |settings| settings.address = address);
+    let archiver = archiver.await;
     let unanswered = archiver.try_publish("a", &until_stored()).await;
     assert_eq!(unanswered, Err(BrokerError::OutcomeUnknown));
     assert_eq!(archiver.queued("a").await.len(), 1, "it is published");
@@ -74,7 +77,7 @@ async fn an_entry_that_another_master_does_not_have_was_not_stored() {
 async fn a_shard_that_hangs_keeps_nobody_waiting_who_publishes_at_another() {
     let servers = [RedisServer::start(), RedisServer::start()];
     let addresses = Addresses(servers.iter().map(|one| one.address().to_string()).collect());
-    let archiver = Archiver::reaching(100, |settings| {
+    let archiver = Archiver::with_ack_timeout(SOON, 100, |settings| {
         settings.address = addresses;
         // Longer than a publish waits to be stored.
         settings.io_timeout = 3 * SOON;
