@@ -19,8 +19,8 @@ health.enabled = true
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_connections_are_sent_away_one_after_the_other_and_the_node_ends_in_time() {
     const CONNECTIONS: usize = 1_000;
-    let window = Duration::from_secs(3);
-    let timeout = Duration::from_secs(15);
+    let window = Duration::from_secs(9);
+    let timeout = Duration::from_secs(30);
     let settings = format!(
         "{OPEN}{PROBED}shutdown.drain_window = \"{window:?}\"\nshutdown.timeout = \"{timeout:?}\"\n"
     );
@@ -47,7 +47,7 @@ async fn a_thousand_connections_are_sent_away_one_after_the_other_and_the_node_e
         })
         .collect();
     server.signal(Signal::TERM);
-    eventually("readiness is red", Duration::from_secs(1), async || {
+    eventually("readiness is red", SOON, async || {
         get(internal, "/health/ready").await.status == 503
     })
     .await;
@@ -68,9 +68,10 @@ async fn a_thousand_connections_are_sent_away_one_after_the_other_and_the_node_e
     assert_eq!(status.code(), Some(0));
     // Each part of the window has its share, give or take what a busy machine delays.
     for part in 0..3 {
-        let of_part = |time: &&Duration| time.as_secs() == part;
+        let of_part =
+            |time: &&Duration| (window / 3 * part..window / 3 * (part + 1)).contains(*time);
         let count = times.iter().filter(of_part).count();
-        assert!(count > CONNECTIONS / 10, "{count} in second {part}");
+        assert!(count > CONNECTIONS / 10, "{count} in part {part}");
     }
 }
 
@@ -89,20 +90,16 @@ async fn a_draining_node_takes_nobody_new() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_node_at_once() {
-    let settings = format!("{OPEN}shutdown.drain_window = \"20s\"\nshutdown.timeout = \"60s\"\n");
+    let settings = format!("{OPEN}shutdown.drain_window = \"5m\"\nshutdown.timeout = \"10m\"\n");
     let mut server = Server::start(&settings).await;
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(server.connected("ann").await);
     }
-    let clock = Clock::real();
     server.signal(Signal::TERM);
     server.log().wait_for(|line| line["message"] == "draining").await;
-    let begun = clock.now();
     server.signal(Signal::TERM);
     server.ended(SOON).await;
-    let took = clock.now() - begun;
-    assert!(took < Duration::from_secs(2), "{took:?}");
     for mut client in clients {
         client.closed(SOON).await.expect("its end");
     }
@@ -116,7 +113,7 @@ async fn a_stuck_client_does_not_hold_the_node() {
     let _stuck = server.connected("ann").await;
     let _silent = TcpStream::connect(server.address()).await.expect("a connection");
     server.signal(Signal::TERM);
-    let status = server.ended(Duration::from_secs(6)).await;
+    let status = server.ended(SOON).await;
     assert_eq!(status.code(), Some(0));
 }
 

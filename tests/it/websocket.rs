@@ -21,8 +21,8 @@ client.ping_interval = \"2s\"
 client.pong_timeout = \"1s\"
 ";
 
-/// What a busy machine may add to a deadline.
-const SLACK: Duration = Duration::from_millis(1_500);
+/// What a busy machine may add to a deadline. Well below the deadlines that hold unless a test sets others.
+const SLACK: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_subprotocol_or_the_query_chooses_the_codec() {

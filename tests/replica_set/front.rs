@@ -104,10 +104,17 @@ impl Front {
 /// # Errors
 /// It is not there, or says that it does not work.
 pub async fn ask(server: SocketAddr, command: Document) -> io::Result<Document> {
-    let mut stream = TcpStream::connect(server).await?;
+    ask_on(&mut TcpStream::connect(server).await?, command).await
+}
+
+/// The same over a connection that stands.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_on(stream: &mut TcpStream, command: Document) -> io::Result<Document> {
     let question = Message::ask(&command)?;
     stream.write_all(question.bytes()).await?;
-    let answer = Message::read(&mut stream).await?.command()?;
+    let answer = Message::read(stream).await?.command()?;
     match answer.get_f64("ok").or(answer.get_i32("ok").map(f64::from)) {
         Ok(ok) if ok > 0.0 => Ok(answer),
         _ => Err(io::Error::other(answer.to_string())),

@@ -98,6 +98,6 @@ async fn follow(stream: TcpStream, set: Arc<Mutex<ReplicaSet>>) -> io::Result<()
 fn status(set: &ReplicaSet) -> String {
     let Some(state) = set.state() else { return set.uri() };
     let primary = state.primary().map_or("none".to_owned(), |member| member.to_string());
-    let (lost, refused) = (state.lost(), state.refused());
-    format!("primary {primary}, lost acknowledgements {lost}, refused {refused}")
+    let (lost, refused, stuck) = (state.lost(), state.refused(), state.stuck());
+    format!("primary {primary}, lost acknowledgements {lost}, refused {refused}, stuck {stuck}")
 }

@@ -56,6 +56,7 @@ pub struct State {
     to_lose: u64,
     lost: u64,
     refused: u64,
+    stuck: u64,
 }
 
 /// One member.
@@ -137,6 +138,7 @@ impl Default for State {
             to_lose: 0,
             lost: 0,
             refused: 0,
+            stuck: 0,
         }
     }
 }
@@ -231,6 +233,11 @@ impl State {
         self.refused
     }
 
+    /// How many writes were taken by a member that cannot finish them.
+    pub fn stuck(&self) -> u64 {
+        self.stuck
+    }
+
     /// Whether the answer to a write that was just done is to be lost.
     pub fn loses_acknowledgement(&mut self) -> bool {
         let loses = self.to_lose > 0;
@@ -253,7 +260,10 @@ impl State {
     pub fn verdict(&mut self, at: usize, effect: Effect) -> Verdict {
         let is_primary = self.primary == Some(at);
         let refusal = match effect {
-            Effect::Write if self.is_stale(at) => return Verdict::Waits,
+            Effect::Write if self.is_stale(at) => {
+                self.stuck += 1;
+                return Verdict::Waits;
+            }
             Effect::Write if !is_primary => {
                 (NOT_WRITABLE_PRIMARY, "NotWritablePrimary", "not primary")
             }

@@ -1,7 +1,6 @@
 //! A stop that is announced, without HAProxy: what the node says, and whom it still serves.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
@@ -24,14 +23,14 @@ async fn ask(agent: SocketAddr) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaving_node_says_so_first_and_serves_on_for_the_delay() {
-    let times = "shutdown.drain_delay = \"4s\"\nshutdown.drain_window = \"1s\"\n";
+    let times = "shutdown.drain_delay = \"12s\"\nshutdown.drain_window = \"1s\"\n";
     let mut server = Server::start(&format!("{OPEN}{SETTINGS}{times}")).await;
     let (internal, agent) = (server.address_of("internal").await, server.address_of("agent").await);
     assert!(ask(agent).await.starts_with("ready up "));
     let mut early = server.subscribed("ann", "news").await;
 
     server.signal(Signal::TERM);
-    eventually("the agent drains and readiness is red", Duration::from_secs(3), async || {
+    eventually("the agent drains and readiness is red", SOON, async || {
         ask(agent).await == "drain\n" && get(internal, "/health/ready").await.status == 503
     })
     .await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub use self::set::front::ask;
+pub use self::set::front::{ask, ask_on};
 use self::set::server::{Program, free_address};
 pub use self::set::state::{Act, State};
 use super::SOON;
