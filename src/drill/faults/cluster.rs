@@ -9,6 +9,9 @@ use crate::drill::stage::Stage;
 use crate::drill::topology::TopologyError;
 use crate::drill::topology::cluster::{MASTERS, master_of};
 
+/// Longer than the 5 s after which Redis gives up a planned failover.
+const PLANNED: Duration = Duration::from_secs(6);
+
 /// An administrator puts the replica in its master's place; later that one is killed, and the former
 /// master takes over again.
 pub async fn cluster_failover(stage: &mut Stage) -> Result<(), DrillError> {
@@ -22,9 +25,7 @@ pub async fn cluster_failover(stage: &mut Stage) -> Result<(), DrillError> {
 
     let began = stage.journal.now();
     stage.fault();
-    let planned = stage.topology.redis[replica].redis.ask(&["CLUSTER", "FAILOVER"]).await;
-    planned.map_err(TopologyError::Ask)?;
-    promotion(stage, replica).await?;
+    plan_promotion(stage, replica).await?;
     those_are_told(stage, began, &hit).await?;
     stage.whole().await?;
     stage.follows(master).await?;
@@ -44,6 +45,27 @@ async fn owner(stage: &Stage, channel: u32) -> Result<usize, DrillError> {
     let node = stage.topology.redis.first().ok_or(DrillError::NoMaster)?;
     let owner = master_of(node, &stage.entrance.channel(channel)).await;
     Ok(owner.map_err(TopologyError::Ask)?)
+}
+
+/// Has a replica take its master's place, as an administrator would: Redis gives that up when it takes
+/// too long, and then it is asked for again.
+async fn plan_promotion(stage: &Stage, replica: usize) -> Result<(), DrillError> {
+    let redis = stage.topology.redis[replica].redis.clone();
+    let mut asked = None;
+    let is_done = async || {
+        if redis.is_master_of(0).await {
+            return true;
+        }
+        let now = stage.journal.now();
+        if asked.is_none_or(|asked| now.saturating_sub(asked) > PLANNED) {
+            let answer = redis.ask(&["CLUSTER", "FAILOVER"]).await;
+            asked = answer.is_ok().then_some(now);
+        }
+        false
+    };
+    stage.until("the replica has taken the place of its master", is_done).await?;
+    stage.journal.note(Event::Promoted);
+    Ok(())
 }
 
 async fn promotion(stage: &Stage, node: usize) -> Result<(), DrillError> {

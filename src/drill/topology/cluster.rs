@@ -9,13 +9,13 @@ use crate::drill::redis::{AskError, Redis};
 pub const MASTERS: usize = 3;
 /// How many nodes there are.
 pub const NODES: usize = 2 * MASTERS;
-/// What makes a cluster of them. Nodes that are silent for 1.5 s are taken for dead, as the sentinels of
-/// a drill take a master, and the others go on without the slots of one that is.
+/// What makes a cluster of them. Nodes that are silent for 5 s are taken for dead, which is longer than a
+/// busy machine keeps one that is well, and the others go on without the slots of one that is.
 pub const OPTIONS: &[&str] = &[
     "--cluster-enabled",
     "yes",
     "--cluster-node-timeout",
-    "1500",
+    "5000",
     "--cluster-require-full-coverage",
     "no",
     "--cluster-allow-replica-migration",
