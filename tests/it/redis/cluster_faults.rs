@@ -121,6 +121,17 @@ async fn are_kept(backend: &Backend, channel: &str, all: &[Acknowledged]) {
     }
 }
 
+/// Waits until a subscriber behind `last` has got everything up to `top`, or was told that it may lack
+/// something; the last that it has got. A publication is answered before it comes over PUB/SUB.
+pub async fn followed_to(subscriber: &Subscriber, mut last: u64, top: u64) -> u64 {
+    eventually("all of it arrives, or is known to be missing", SOON, async || {
+        last = followed(subscriber, last);
+        last == top || subscriber.has_lost_its_position()
+    })
+    .await;
+    last
+}
+
 /// The last offset that a subscriber has got since the one given; there may be no gap before it.
 fn followed(subscriber: &Subscriber, mut last: u64) -> u64 {
     for push in subscriber.pushes_now() {
@@ -174,13 +185,7 @@ async fn a_planned_failover_under_load_loses_nothing_and_recovers_nobody_falsely
     assert!(followed(&loser, 1) > 1);
     let (top, now) = backend.top(&spared).await;
     assert_eq!(now, spared_epoch, "the other master is the one it was");
-    // A publication is answered before it comes over PUB/SUB.
-    let mut last = 1;
-    eventually("all of it arrives, or is known to be missing", SOON, async || {
-        last = followed(&keeper, last);
-        last == top || keeper.has_lost_its_position()
-    })
-    .await;
+    let last = followed_to(&keeper, 1, top).await;
     let missed = recover_from(&backend, &spared, last, &spared_epoch).await;
     assert_eq!(missed, Ok((top - last) as usize));
 }
