@@ -33,6 +33,9 @@ const PAYLOAD: usize = 100;
 const BATCH: u64 = 1_000;
 /// Appends whose messages go to a thousand channels.
 const SPREAD: u64 = 300;
+/// The longest for these, and for filling the large channel, which is smaller then.
+const SPREADING: Duration = Duration::from_secs(60);
+const FILLING: Duration = Duration::from_secs(300);
 /// Pages read of each channel at most, and the longest that this may take; messages of a page.
 const PAGES: u64 = 20_000;
 const READING: Duration = Duration::from_secs(30);
@@ -128,9 +131,9 @@ async fn measure(name: &str, store: SharedStore, large: u64) {
         let first = batch * BATCH / 1_000 + 1;
         (0..BATCH).map(|n| record(&format!("spread:{n}"), first)).collect()
     };
-    ingest(&store, "into 1,000 channels", SPREAD, spread).await;
+    ingest(&store, "into 1,000 channels", (SPREAD, SPREADING), spread).await;
     let one = |batch: u64| (1..=BATCH).map(|n| record("large", batch * BATCH + n)).collect();
-    ingest(&store, "into one channel", large / BATCH, one).await;
+    let large = ingest(&store, "into one channel", (large / BATCH, FILLING), one).await;
     store.append((1..=SMALL).map(|n| record("small", n)).collect()).await.expect("stored");
     for (what, anchor) in [("an offset", at_offset as fn(u64) -> Anchor), ("a time", at_time)] {
         let (small, large) = pages(&store, large, anchor).await;
@@ -143,22 +146,33 @@ async fn measure(name: &str, store: SharedStore, large: u64) {
     }
 }
 
-async fn ingest(store: &SharedStore, what: &str, batches: u64, batch: impl Fn(u64) -> Vec<Record>) {
+/// Stores batches until all are or the time is over; how many messages that were.
+async fn ingest(
+    store: &SharedStore,
+    what: &str,
+    (batches, limit): (u64, Duration),
+    batch: impl Fn(u64) -> Vec<Record>,
+) -> u64 {
     let clock = Clock::real();
     let (mut took, mut used) = (Duration::ZERO, Duration::ZERO);
+    let mut stored = 0;
     for number in 0..batches {
+        if took > limit {
+            break;
+        }
         let records = batch(number);
         let (began, cpu) = (clock.now(), cpu_time());
         store.append(records).await.expect("stored");
         took += clock.now().saturating_duration_since(began);
         used += cpu_time().saturating_sub(cpu);
+        stored += BATCH;
     }
-    let count = (batches * BATCH) as f64;
     println!(
-        "  {what}: {:.0} messages a second, {:.0} a CPU second of this process",
-        count / took.as_secs_f64(),
-        count / used.as_secs_f64()
+        "  {what}: {stored} messages, {:.0} a second, {:.0} a CPU second of this process",
+        stored as f64 / took.as_secs_f64(),
+        stored as f64 / used.as_secs_f64()
     );
+    stored
 }
 
 /// The median and the 99th percentile, and of how many, of pages anywhere in the small and in the large channel, read in
