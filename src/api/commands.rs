@@ -37,6 +37,7 @@ impl Api {
             version: request.version,
             version_epoch: request.version_epoch,
             delta: request.delta,
+            until_stored: until_stored(&request.archive_ack)?,
         };
         self.publish_into(&request.channel, data, publish).await
     }
@@ -56,6 +57,7 @@ impl Api {
             version: request.version,
             version_epoch: request.version_epoch,
             delta: request.delta,
+            until_stored: until_stored(&request.archive_ack)?,
         };
         let each = request.channels.into_iter().map(|channel| {
             let (data, publish) = (data.clone(), publish.clone());
@@ -206,6 +208,15 @@ impl Api {
             return Err(ApiError::bad_request("channel is empty"));
         }
         Ok(self.node.channel(channel)?)
+    }
+}
+
+/// Whether to wait for the archive, by `archive_ack`.
+fn until_stored(archive_ack: &str) -> Result<bool, ApiError> {
+    match archive_ack {
+        "" => Ok(false),
+        "stored" => Ok(true),
+        _ => Err(ApiError::bad_request("archive_ack must be stored or empty")),
     }
 }
 

@@ -45,6 +45,9 @@ pub struct PublishRequest {
     /// The version counts only within this; empty compares with any.
     #[serde(deserialize_with = "nullable")]
     pub version_epoch: String,
+    /// `stored`: answer once the archive has it; empty: as the namespace says.
+    #[serde(deserialize_with = "nullable")]
+    pub archive_ack: String,
 }
 
 /// Publishes the same into many channels; fields as in [`PublishRequest`].
@@ -69,6 +72,8 @@ pub struct BroadcastRequest {
     pub version: u64,
     #[serde(deserialize_with = "nullable")]
     pub version_epoch: String,
+    #[serde(deserialize_with = "nullable")]
+    pub archive_ack: String,
 }
 
 /// Subscribes connections of a user to a channel.

@@ -39,6 +39,9 @@ pub struct Publish {
     pub version_epoch: String,
     /// Allow patches, even if the namespace does not by default.
     pub delta: bool,
+    /// Answer once it is stored, even if the namespace does not by default. An error where nothing is
+    /// archived.
+    pub until_stored: bool,
 }
 
 impl Payload {
@@ -64,6 +67,10 @@ impl Node {
     ) -> Result<Published, Error> {
         let Payload { rules, data } = payload;
         let keeps = rules.history_enabled() && !publish.skip_history;
+        let archive = archiving(&rules.options, publish.until_stored).filter(|_| keeps);
+        if publish.until_stored && archive.is_none() {
+            return Err(Error::BadRequest("archive_ack: the publication would not be archived"));
+        }
         let options = PublishOptions {
             history: keeps.then(|| history_options(&rules)),
             idempotency_key: publish.idempotency_key,
@@ -71,7 +78,7 @@ impl Node {
             version: publish.version,
             version_epoch: publish.version_epoch,
             delta: publish.delta || rules.options.delta_publish,
-            archive: archiving(&rules.options).filter(|_| keeps),
+            archive,
         };
         let publication = Publication {
             data,
@@ -123,11 +130,11 @@ pub(super) fn history_options(rules: &ChannelRules) -> HistoryOptions {
 }
 
 /// Whether publications are archived, and how.
-fn archiving(options: &ChannelOptions) -> Option<Archiving> {
+fn archiving(options: &ChannelOptions, until_stored: bool) -> Option<Archiving> {
     let overflow = match options.history_archive_overflow {
         ArchiveOverflow::Fail => Overflow::Fail,
         ArchiveOverflow::Drop => Overflow::Drop,
     };
-    let until_stored = options.history_archive_ack == ArchiveAck::Stored;
+    let until_stored = until_stored || options.history_archive_ack == ArchiveAck::Stored;
     options.history_archive.then_some(Archiving { overflow, until_stored })
 }

@@ -100,6 +100,23 @@ fn without_done(signal: Signal) -> Signal {
 }
 
 #[tokio::test]
+async fn nothing_waits_for_an_archive_that_would_not_get_it() {
+    let api = api();
+    for ack in ["stored", "soon"] {
+        for (method, to) in [
+            (Method::Publish, r#""channel":"log:a""#),
+            (Method::Broadcast, r#""channels":["log:a"]"#),
+        ] {
+            let json = format!(r#"{{{to},"data":1,"archive_ack":"{ack}"}}"#);
+            let answer = call(&api, method, &json).await;
+            assert!(answer.contains(r#""code":107"#), "{answer}");
+        }
+    }
+    let answer = call(&api, Method::Publish, r#"{"channel":"log:a","data":1,"archive_ack":""}"#);
+    assert!(answer.await.contains(r#""offset":1"#), "nothing was published before");
+}
+
+#[tokio::test]
 async fn a_publish_answers_with_its_position_if_there_is_history() {
     let api = api();
     let plain = call(&api, Method::Publish, r#"{"channel":"a","data":{}}"#).await;

@@ -14,7 +14,8 @@ fn text(value: &impl Serialize) -> String {
 fn null_is_the_zero_value_of_every_field() {
     let publish: PublishRequest = read(
         r#"{"channel":null,"b64data":null,"skip_history":null,"tags":{"a":null},
-            "idempotency_key":null,"delta":null,"version":null,"version_epoch":null}"#,
+            "idempotency_key":null,"delta":null,"version":null,"version_epoch":null,
+            "archive_ack":null}"#,
     );
     assert_eq!((publish.channel.as_str(), publish.version), ("", 0));
     assert_eq!(publish.tags, BTreeMap::from([("a".to_owned(), String::new())]));

@@ -177,6 +177,33 @@ async fn a_deletion_that_cannot_wait_for_all_that_was_published_deletes_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_asks_for_it_is_answered_once_it_is_stored() {
+    let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
+    let gateway = Server::start(&settings(&folder, &server)).await;
+    eventually("the gateway is ready", SOON, async || {
+        get(gateway.address(), "/health/ready").await.status == 200
+    })
+    .await;
+    let publish = async |ack: &str, number: u64| {
+        let body = format!(
+            "{{\"channel\":\"long:a\",\"data\":{number},\"archive_ack\":{ack:?},\
+             \"idempotency_key\":\"{number}\"}}"
+        );
+        let headers = [("x-api-key", KEY)];
+        http(gateway.address(), hyper::Method::POST, "/api/publish", &headers, &body).await.body
+    };
+    // Each is counted at once: with "queued" some would come later.
+    for number in 1..=50 {
+        let answer = publish("stored", number).await;
+        assert!(answer.contains(&format!("\"offset\":{number},")), "{answer}");
+        assert_eq!(count(&gateway, "long:a").await, number);
+    }
+    let answer = publish("soon", 51).await;
+    assert!(answer.contains("\"code\":107"), "{answer}");
+    assert_eq!(count(&gateway, "long:a").await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_history_is_removed_with_what_waits_to_be_stored_or_not_at_all() {
     let (server, folder) = (RedisServer::start(), tempfile::tempdir().expect("a folder"));
     server.ask(&["XGROUP", "CREATE", STREAM, "history", "$", "MKSTREAM"]);
