@@ -99,7 +99,7 @@ drill: ## Break local clusters in every way, twice, and check what clients notic
 	scripts/setup build redis mongo haproxy
 	cargo build --locked --profile $(PROFILE) --bin bobolink --example replica_set
 	$(BOBOLINK) drill all --rounds 2
-	$(BOBOLINK) drill mongo-failover --away 20s --replica-set $(REPLICA_SET)
+	$(BOBOLINK) drill mongo-failover --replica-set $(REPLICA_SET)
 
 # Centrifugo's program, 6.9 or newer, for `make mixed` and `make sdk-peer`.
 CENTRIFUGO ?=
