@@ -27,13 +27,11 @@ impl Consumer {
         records: Records,
         queue: &mut impl Queue,
     ) -> Result<Records, Halt> {
-        let first = records.iter().filter(|(one, _)| one.below() == Some(0));
+        let is_known = |record: &Record| self.known.has(&record.channel, &record.message.epoch);
+        let mut in_doubt: Vec<_> = records.iter().filter(|(_, record)| !is_known(record)).collect();
+        let first = in_doubt.iter().filter(|(one, _)| one.below() == Some(0));
         let first: BTreeSet<_> = first.map(|(_, record)| opening(record)).collect();
-        let is_in_order = |record: &Record| {
-            let is_known = self.known.has(&record.channel, &record.message.epoch);
-            is_known || first.contains(&opening(record))
-        };
-        let in_doubt: Vec<_> = records.iter().filter(|(_, record)| !is_in_order(record)).collect();
+        in_doubt.retain(|(_, record)| !first.contains(&opening(record)));
         let streams: BTreeSet<_> = in_doubt.iter().map(|(one, _)| one.ticket.stream).collect();
         let mut streams: Vec<_> = streams.into_iter().collect();
         if streams.is_empty() {

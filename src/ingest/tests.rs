@@ -85,6 +85,15 @@ impl Stage {
         stage
     }
 
+    /// Both consumers have looked for entries of their own and for abandoned ones.
+    async fn reading_on() -> Self {
+        let mut stage = Self::new();
+        for turn in 0..4 {
+            stage.turn(turn % 2, None).await;
+        }
+        stage
+    }
+
     fn consumer(&self, name: &str) -> (Consumer, ModelQueue) {
         let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
         let (clock, bounds) =
@@ -204,11 +213,7 @@ proptest! {
 #[test]
 fn an_epoch_waits_for_an_older_one_that_somebody_else_has_in_hand() {
     run(async {
-        let mut stage = Stage::new();
-        // Nothing of their own, nothing abandoned.
-        for turn in 0..4 {
-            stage.turn(turn % 2, None).await;
-        }
+        let mut stage = Stage::reading_on().await;
         stage.world.lock().publish("x", true, false);
         stage.turn(1, Some(Cut { after: 0, late: true })).await;
         stage.world.lock().fence("x");
@@ -228,10 +233,7 @@ fn an_epoch_waits_for_an_older_one_that_somebody_else_has_in_hand() {
 #[test]
 fn the_first_entry_of_a_channel_waits_for_nobody() {
     run(async {
-        let mut stage = Stage::new();
-        for turn in 0..4 {
-            stage.turn(turn % 2, None).await;
-        }
+        let mut stage = Stage::reading_on().await;
         stage.world.lock().publish("x", true, true);
         stage.turn(1, Some(Cut { after: 0, late: true })).await;
         stage.world.lock().publish("xxx", true, true);
@@ -245,10 +247,7 @@ fn the_first_entry_of_a_channel_waits_for_nobody() {
 #[test]
 fn who_can_hold_no_more_takes_over_what_it_waits_for() {
     run(async {
-        let mut stage = Stage::new();
-        for turn in 0..4 {
-            stage.turn(turn % 2, None).await;
-        }
+        let mut stage = Stage::reading_on().await;
         stage.world.lock().publish("x", true, false);
         stage.turn(1, Some(Cut { after: 0, late: true })).await;
         // As many as it may have wait for that one, and this consumer's look for abandoned entries is
@@ -273,11 +272,7 @@ fn who_can_hold_no_more_takes_over_what_it_waits_for() {
 #[test]
 fn what_others_published_is_filled_in_once_all_below_is_stored() {
     run(async {
-        let mut stage = Stage::new();
-        // Nothing of their own, nothing abandoned.
-        for turn in 0..4 {
-            stage.turn(turn % 2, None).await;
-        }
+        let mut stage = Stage::reading_on().await;
         stage.world.lock().publish("x", true, false);
         stage.turn(0, None).await;
         // Another consumer has offset 2 in hand while this one sees 4.
