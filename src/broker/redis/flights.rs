@@ -2,14 +2,20 @@
 //!
 //! Who asks while a read is under way waits for the next one: the answer to a question that was sent
 //! before it was asked may be too old, and a subscriber that trusts it misses what came between. So
-//! of one question there are at most two at work, however many ask.
+//! of one question there are at most two at work, however many ask. Where reads of one question would
+//! follow each other at once, as when thousands of clients come back to one channel, they keep a
+//! distance, in which more come together.
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+/// From the beginning of a read to that of the next one of the same question.
+const DISTANCE: Duration = Duration::from_millis(5);
 
 /// The reads under way.
 #[derive(Debug)]
@@ -54,10 +60,14 @@ where
             tokio::spawn(async move {
                 let mut passengers = vec![sender];
                 while !passengers.is_empty() {
+                    let distance = tokio::time::sleep(DISTANCE);
                     let value = read().await;
                     for passenger in passengers {
                         // Some have given up.
                         let _ = passenger.send(value.clone());
+                    }
+                    if flight.is_awaited() {
+                        distance.await;
                     }
                     passengers = flight.next();
                 }
@@ -74,6 +84,10 @@ struct Flight<K: Eq + Hash, V> {
 }
 
 impl<K: Eq + Hash, V> Flight<K, V> {
+    fn is_awaited(&self) -> bool {
+        self.waiting.lock().get(&self.key).is_some_and(|next| !next.is_empty())
+    }
+
     /// Those who came in the meantime; nobody, and then the key is free.
     fn next(&self) -> Vec<oneshot::Sender<V>> {
         let mut waiting = self.waiting.lock();
@@ -137,6 +151,33 @@ mod tests {
         assert!(join_all(later).await.iter().all(|answer| *answer == Some(2)));
         gate.add_permits(1);
         assert_eq!(ask().await, Some(3), "the key is free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_of_one_question_keep_a_distance_and_gather_those_who_come_meanwhile() {
+        let (count, gate) = (Arc::default(), Arc::new(Semaphore::new(usize::MAX >> 4)));
+        let flights = Flights::default();
+        let began = tokio::time::Instant::now();
+        let ask = |after: u64| {
+            let (flights, count, gate) = (&flights, &count, &gate);
+            async move {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                let answer = flights.join("key", counted(count, gate)).await;
+                (answer, began.elapsed())
+            }
+        };
+        let alone = ask(0).await;
+        assert_eq!(alone, (Some(1), Duration::ZERO), "nobody waits for a distance to nothing");
+        gate.forget_permits(usize::MAX);
+        let asked = [0, 0, 1, 4].map(ask);
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            gate.add_permits(2);
+        };
+        let (answers, ()) = futures_util::join!(join_all(asked), release);
+        let answers: Vec<_> =
+            answers.into_iter().map(|(number, at)| (number, at.as_millis())).collect();
+        assert_eq!(answers, [(Some(2), 1), (Some(3), 5), (Some(3), 5), (Some(3), 5)]);
     }
 
     #[tokio::test]
