@@ -55,7 +55,7 @@ impl Program {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
         let target = root.join(target.unwrap_or_else(|| "target".into()));
         let tools = target.join("tools");
-        let places = [tools.join("bin/secantusd"), tools.join("secantus/bin/secantusd-py")];
+        let places = [tools.join("bin/secantusd-rs"), tools.join("secantus/bin/secantusd-py")];
         let found = places.into_iter().find(|place| place.is_file()).map(Self::StandIn);
         found.ok_or_else(|| {
             let text = "no mongod on the PATH and no SecantusDB: run `scripts/setup mongo`";
