@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ struct Set {
     server: SocketAddr,
     /// What the server answers to a hello, for its limits.
     limits: Document,
+    /// Once somebody wants to know: the collections that were written to, one call after another.
+    written: Mutex<Option<Vec<Vec<String>>>>,
 }
 
 /// One connection to a member.
@@ -66,7 +68,7 @@ impl Front {
             listeners.push(listener);
         }
         let (state, _) = watch::channel(State::default());
-        let set = Arc::new(Set { state, hosts, server, limits });
+        let set = Arc::new(Set { state, hosts, server, limits, written: Mutex::default() });
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let members = Arc::clone(&set);
@@ -91,6 +93,13 @@ impl Front {
     /// Goes on in the script.
     pub fn act(&self, act: Act) {
         self.set.state.send_modify(|state| state.act(act));
+    }
+
+    /// The collections that writes to several have named since this was called before, one call after
+    /// another; the first time it begins to note them.
+    pub fn written(&self) -> Vec<Vec<String>> {
+        let mut written = self.set.written.lock().expect("nobody panics with it");
+        written.replace(Vec::new()).unwrap_or_default()
     }
 
     /// What the members are now.
@@ -180,6 +189,9 @@ impl Connection {
                 return Ok(Outcome::Reset);
             }
         }
+        if name == "bulkWrite" {
+            self.note(message.spaces()?);
+        }
         let is_answered = message.is_answered()?;
         let Some(answer) = self.forward(message, is_answered).await? else {
             return Ok(Outcome::Nothing);
@@ -194,6 +206,12 @@ impl Connection {
             }
         }
         Ok(Outcome::Answer(answer.bytes().to_vec()))
+    }
+
+    fn note(&self, spaces: Vec<String>) {
+        if let Some(written) = &mut *self.set.written.lock().expect("nobody panics with it") {
+            written.push(spaces);
+        }
     }
 
     fn judge(&self, effect: Effect) -> (Verdict, Duration, Option<u32>) {

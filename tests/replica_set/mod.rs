@@ -82,6 +82,14 @@ impl ReplicaSet {
         }
     }
 
+    /// See [`Front::written`].
+    pub fn written(&self) -> Option<Vec<Vec<String>>> {
+        match self {
+            Self::Servers(_) => None,
+            Self::StandIn { front, .. } => Some(front.written()),
+        }
+    }
+
     /// Stops it in good order.
     pub async fn stop(&mut self) {
         match self {

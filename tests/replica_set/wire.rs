@@ -65,6 +65,31 @@ impl Message {
         Document::from_reader(body).map_err(|error| broken(&error.to_string()))
     }
 
+    /// The collections that a write to several names, each as database and collection.
+    ///
+    /// # Errors
+    /// It is no message.
+    pub fn spaces(&self) -> io::Result<Vec<String>> {
+        const NAME: &[u8] = b"nsInfo\0";
+        let mut at = HEADER + 4;
+        while let Some(kind) = self.0.get(at) {
+            // The body of kind 0 begins with its length, too.
+            let length = usize::try_from(number(&self.0, at + 1)?).unwrap_or_default().max(4);
+            let section = self.0.get(at + 5..at + 1 + length).ok_or_else(|| broken("too short"))?;
+            if let Some(mut documents) = section.strip_prefix(NAME).filter(|_| *kind == 1) {
+                let mut spaces = Vec::new();
+                while !documents.is_empty() {
+                    let document = Document::from_reader(&mut documents);
+                    let document = document.map_err(|error| broken(&error.to_string()))?;
+                    spaces.extend(document.get_str("ns").map(str::to_owned));
+                }
+                return Ok(spaces);
+            }
+            at += 1 + length;
+        }
+        Ok(Vec::new())
+    }
+
     /// Whether the sender waits for an answer.
     ///
     /// # Errors

@@ -142,34 +142,16 @@ async fn large_bodies_are_written_together_and_go_before_their_buckets_change() 
     let set = ReplicaSet::scripted().await;
     let store = open(&set.uri(), "bodies").await;
     store.append(vec![record("l", "e1", 1)]).await.expect("stored");
-    // Writes to several collections are commands of this database, where the stand-in notes them.
-    let admin = database(&set.uri(), "admin").await;
-    admin.run_command(doc! { "profile": 2 }).await.expect("profiling begins");
+    set.written();
     store.append((2..=21).map(|at| large("l", at)).collect()).await.expect("stored");
     let what = Deletion::Offsets { epoch: None, from: 5, to: 9 };
     assert_eq!(store.delete("l", what).await.map(|deleted| deleted.count), Ok(5));
-    admin.run_command(doc! { "profile": 0 }).await.expect("profiling ends");
     let (bodies, buckets, channels) =
         ("bodies.large_messages", "bodies.buckets", "bodies.channels");
     let appended = [bodies, buckets];
     let deleted = [channels, bodies, buckets, bodies, channels];
-    assert_eq!(writes_of(&admin).await, [&appended[..], &deleted[..]].concat());
-}
-
-/// The collections that were written to, one for each call, as the server has noted them.
-async fn writes_of(admin: &Database) -> Vec<String> {
-    let profile = admin.collection::<Document>("system.profile");
-    let mut noted = profile.find(doc! {}).await.expect("a profile");
-    let mut writes = Vec::new();
-    while noted.advance().await.expect("a note") {
-        let note = noted.deserialize_current().expect("a document");
-        let command = note.get_document("command").expect("a command");
-        if let Ok([space]) = command.get_array("nsInfo").map(Vec::as_slice) {
-            let space = space.as_document().and_then(|space| space.get_str("ns").ok());
-            writes.push(space.expect("a name").to_owned());
-        }
-    }
-    writes
+    let calls: Vec<_> = appended.iter().chain(&deleted).map(|space| vec![*space]).collect();
+    assert_eq!(set.written(), calls);
 }
 
 /// What a look may cost does not depend on what else is stored: it names its keys, or has two bounds and

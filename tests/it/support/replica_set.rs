@@ -128,6 +128,12 @@ impl ReplicaSet {
         self.set.state().expect("the stand-in, which ReplicaSet::scripted() gives")
     }
 
+    /// The collections that writes to several have named since this was called before, one call after
+    /// another; the first time it begins to note them. Stand-in only.
+    pub fn written(&self) -> Vec<Vec<String>> {
+        self.set.written().expect("the stand-in, which ReplicaSet::scripted() gives")
+    }
+
     /// Stops it in good order.
     pub async fn stop(mut self) {
         self.set.stop().await;
