@@ -14,7 +14,7 @@ use bobolink::archive::{EmbeddedSettings, EmbeddedStore, MessageId, SharedStore,
 use bobolink::config;
 use bobolink::ingest::{Arrivals, Bounds, Ingest, Settings};
 use bobolink::protocol::publication::Publication;
-use bobolink::redis::{Command, Keys, Receive, Redis, Route, Value};
+use bobolink::redis::{CallError, Command, Keys, Receive, Redis, Route, Value};
 use bobolink::telemetry::metrics::Metrics;
 use bobolink::time::Clock;
 use bytes::Bytes;
@@ -104,8 +104,15 @@ impl Stage {
         (ingest, metrics)
     }
 
+    /// Asks until there is a connection for it.
     async fn call(&self, channel: &str, make: impl Fn(&Route) -> Command) -> Value {
-        self.redis.shard(channel).call(channel, make).await.expect("an answer")
+        let mut answer = Err(CallError::Unavailable);
+        eventually("there is a connection", SOON, async || {
+            answer = self.redis.shard(channel).call(channel, &make).await;
+            answer != Err(CallError::Unavailable)
+        })
+        .await;
+        answer.expect("an answer")
     }
 
     /// Appends as gateways do: in the order of offsets.

@@ -44,7 +44,8 @@ async fn a_subscriber_that_stops_reading_is_closed_as_slow_and_the_others_get_ev
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_is_stuck_for_too_long_ends_the_connection() {
-    let server = Server::start(&format!("{OPEN}prometheus.enabled = true\n")).await;
+    let settings = "prometheus.enabled = true\nwebsocket.write_timeout = \"1s\"\n";
+    let server = Server::start(&format!("{OPEN}{settings}")).await;
     let mut stalled = subscribed_with_a_buffer(&server, 4 * 1_024).await;
     let mut publisher = server.connected("bob").await;
     // Enough to fill the kernel's buffers, too little for the queue.

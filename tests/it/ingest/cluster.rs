@@ -1,7 +1,6 @@
 //! Consumers and a cluster: while one of its masters is away, and after a long time without anything.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bobolink::config::redis::Addresses;
 use bobolink::redis::{Command, Route, slot_of, slot_tag};
@@ -20,7 +19,6 @@ async fn stage_on(cluster: &TestCluster, prefix: &str) -> Stage {
     let stage = Stage::reaching(|redis| {
         redis.cluster_address = addresses;
         redis.prefix = prefix;
-        redis.io_timeout = Duration::from_secs(1);
     });
     stage.await
 }

@@ -20,7 +20,6 @@ async fn consumers_go_on_with_a_promoted_replica() {
     let stage = Stage::reaching(|redis| {
         redis.sentinel_address = addresses;
         redis.sentinel_master_name = "main".to_owned();
-        redis.io_timeout = Duration::from_secs(1);
     });
     let stage = stage.await;
     let (_ingest, metrics) = stage.consumer("one");

@@ -253,8 +253,10 @@ fn parsed(line: &str) -> Option<Value> {
 }
 
 fn write_settings(folder: &Path, settings: &str) {
+    // A test that is kept waiting by the machine reads late, and should not be left for it.
     let every = format!(
-        "http_server.address = \"127.0.0.1\"\n\
+        "websocket.write_timeout = \"60s\"\n\
+         http_server.address = \"127.0.0.1\"\n\
          http_server.port = 0\n\
          client.token.hmac_secret_key = {SECRET:?}\n"
     );
