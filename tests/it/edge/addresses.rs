@@ -89,7 +89,44 @@ async fn one_address_opens_only_so_many_connections_and_the_others_do_not_feel_i
     assert!(refused >= 10);
     client_from([127, 0, 0, 5], &balancer, &endpoint).await;
     eventually("the refusals are counted", SOON, async || {
-        balancer.server("clients", "FRONTEND").await.number("dcon") >= 10
+        balancer.server("clients", "FRONTEND").await.number("dses") >= 10
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_another_balancer_it_is_the_address_in_the_header_that_counts() {
+    let nodes = [NodePorts::choose(), NodePorts::choose()];
+    let node = nodes[0].start(&format!("{OPEN}log.level = \"debug\"\n")).await;
+    let limit = [("CONNECTIONS_PER_ADDRESS", "5")];
+    let balancer = Balancer::start_behind_another(&nodes, &limit).await;
+    balancer.uses("gateway-1").await;
+
+    let mut open = Vec::new();
+    for number in 1..=12 {
+        let mut client = introduced(&balancer, number).await.expect("a WebSocket");
+        client.connect(&token("ann")).await.expect("connected");
+        open.push(client);
+    }
+    let is_seen = |line: &serde_json::Value| {
+        line["message"] == "connected" && line["remote_addr"] == "203.0.113.12:5000"
+    };
+    node.log().wait_for(is_seen).await;
+
+    // All of them came from one address, and so do these; now it is one in the header as well.
+    let mut let_in = 0;
+    for _ in 0..12 {
+        let client = introduced(&balancer, 99).await;
+        let_in += usize::from(client.is_ok());
+        open.extend(client);
+    }
+    assert!((1..=5).contains(&let_in), "{let_in} were let in");
+}
+
+/// A WebSocket of 203.0.113.`number`, as the other balancer says.
+async fn introduced(balancer: &Balancer, number: u8) -> Result<Client<TcpStream>, Error> {
+    let mut stream = TcpStream::connect(balancer.clients()).await.expect("a connection");
+    let header = format!("PROXY TCP4 203.0.113.{number} 127.0.0.1 5000 443\r\n");
+    stream.write_all(header.as_bytes()).await.expect("sent");
+    Client::open_on(stream, &balancer.endpoint()).await
 }

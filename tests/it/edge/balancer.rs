@@ -1,7 +1,7 @@
 //! An HAProxy of the test's own with the repository's configuration, and nodes for it.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -39,19 +39,37 @@ impl Balancer {
     /// Starts one for the nodes, with more variables such as `CONNECTIONS_PER_ADDRESS`, and waits
     /// until it listens.
     pub async fn start(nodes: &[NodePorts; 2], variables: &[(&str, &str)]) -> Self {
+        Self::start_on(&text(), nodes, variables).await
+    }
+
+    /// The same behind another balancer, which speaks the PROXY protocol.
+    pub async fn start_behind_another(nodes: &[NodePorts; 2], variables: &[(&str, &str)]) -> Self {
+        let (text, line) = (text(), "    bind \"${LISTEN_CLIENTS-:8080}\"\n");
+        assert_eq!(text.matches(line).count(), 1, "the line for clients");
+        let accepting = format!("{} accept-proxy\n", line.trim_end());
+        Self::start_on(&text.replace(line, &accepting), nodes, variables).await
+    }
+
+    async fn start_on(config: &str, nodes: &[NodePorts; 2], variables: &[(&str, &str)]) -> Self {
         for _ in 0..TRIES {
-            if let Some(balancer) = Self::try_start(nodes, variables).await {
+            if let Some(balancer) = Self::try_start(config, nodes, variables).await {
                 return balancer;
             }
         }
         panic!("haproxy does not start");
     }
 
-    async fn try_start(nodes: &[NodePorts; 2], variables: &[(&str, &str)]) -> Option<Self> {
+    async fn try_start(
+        config: &str,
+        nodes: &[NodePorts; 2],
+        variables: &[(&str, &str)],
+    ) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("haproxy.cfg");
+        fs::write(&path, config).expect("a file");
         let ports = [free_port(), free_port(), free_port()];
         let mut command = haproxy(nodes, ports, &folder);
-        command.args(["-db", "-f", CONFIG]).envs(variables.iter().copied());
+        command.args(["-db", "-f"]).arg(&path).envs(variables.iter().copied());
         let log = File::create(folder.path().join("log")).expect("a file");
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         let mut balancer = Self { child: command.spawn().expect("haproxy"), folder, ports };
@@ -125,7 +143,7 @@ impl Drop for Balancer {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             let end = log.lines().rev().take(30).collect::<Vec<_>>();
             let end: Vec<_> = end.into_iter().rev().collect();
             eprintln!("the end of haproxy's log:\n{}", end.join("\n"));
@@ -179,6 +197,11 @@ impl Row {
         let pairs = names.iter().zip(line.split(','));
         Self(pairs.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect())
     }
+}
+
+/// What [`CONFIG`] holds.
+pub fn text() -> String {
+    fs::read_to_string(CONFIG).expect("haproxy.cfg")
 }
 
 /// The program with the variables of a topology on this machine.

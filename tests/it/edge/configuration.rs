@@ -8,12 +8,8 @@ use hyper::Method;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::Value;
 
-use super::balancer::{Balancer, CONFIG, NodePorts, haproxy};
+use super::balancer::{Balancer, CONFIG, NodePorts, haproxy, text};
 use crate::support::{OPEN, SOON, Server, eventually, get, http};
-
-fn text() -> String {
-    fs::read_to_string(CONFIG).expect("haproxy.cfg")
-}
 
 /// The lines that say something, with single spaces.
 fn directives(text: &str) -> Vec<String> {
