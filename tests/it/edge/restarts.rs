@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::balancer::{Balancer, NodePorts};
 use super::crowd::{Crowd, Diary, STREAMS, publish_until};
 use crate::redis::process::RedisServer;
-use crate::support::{SOON, Server, eventually};
+use crate::support::{SOON, Server, assert_even, eventually};
 
 const TIMES: &str = "
 shutdown.drain_delay = \"3s\"
@@ -19,11 +19,11 @@ shutdown.drain_window = \"5s\"
 shutdown.timeout = \"40s\"
 ";
 
+/// The `drain_delay` above: nobody is sent away before.
+const DELAY: Duration = Duration::from_secs(3);
+
 /// In this part of the drain window above clients are sent away; the rest is for the last of them.
 const SENDING: Duration = Duration::from_secs(4);
-
-/// The parts of that time in which they are counted.
-const SLICES: u32 = 4;
 
 async fn two_nodes(nodes: &[NodePorts; 2], settings: &str) -> (Server, Server, Balancer) {
     let (one, two) = tokio::join!(nodes[0].start(settings), nodes[1].start(settings));
@@ -76,18 +76,8 @@ async fn a_rolling_restart_loses_nothing_and_every_client_comes_back_at_once_in_
 /// Panics unless those who were sent away in a drain were so evenly; how many they are.
 fn check_spread(diaries: &[Diary], drain: &Range<Instant>) -> usize {
     let closes = diaries.iter().flat_map(|diary| &diary.closes);
-    let mut times: Vec<_> = closes.map(|(at, _)| *at).filter(|at| drain.contains(at)).collect();
-    times.sort();
-    let (first, last) = (*times.first().expect("a close"), *times.last().expect("a close"));
-    assert!(last - first > SENDING / 2, "all of them within {:?}", last - first);
-    let slice = SENDING / SLICES;
-    for number in 0..SLICES {
-        let part = first + slice * number..first + slice * (number + 1);
-        let count = times.iter().filter(|at| part.contains(*at)).count();
-        // A machine that stands still for a moment makes two parts one.
-        let most = times.len() * 5 / (2 * SLICES as usize);
-        assert!(count <= most, "{count} of {} in part {number}", times.len());
-    }
+    let times: Vec<_> = closes.map(|(at, _)| *at).filter(|at| drain.contains(at)).collect();
+    assert_even(&times, drain.start + DELAY, SENDING);
     times.len()
 }
 

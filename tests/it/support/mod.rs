@@ -1,6 +1,7 @@
 //! What the tests of the running gateway share: the process, tokens for it, HTTP, and waiting.
 
 mod archive;
+mod even;
 mod http;
 pub mod replica_set;
 mod server;
@@ -11,6 +12,7 @@ use bobolink::auth::issue;
 use bobolink::time::Clock;
 
 pub use self::archive::{recovering, verified, verify};
+pub use self::even::assert_even;
 pub use self::http::{Answer, get, http, http_bytes};
 pub use self::replica_set::ReplicaSet;
 pub use self::server::{OPEN, SECRET, Server};
