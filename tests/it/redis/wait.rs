@@ -13,12 +13,19 @@ use super::gateways::{data_until, gateway};
 use super::proxy::Pair;
 use crate::support::{SOON, Server, eventually, http};
 
-async fn waiting(pair: &Pair) -> Backend {
+/// So long wait publishes that have to succeed: longer than any machine stands still.
+const PATIENT: Duration = Duration::from_secs(10);
+/// And those that nothing is to come of.
+const HASTY: Duration = Duration::from_millis(300);
+
+async fn waiting(pair: &Pair, so_long: Duration) -> Backend {
     let address = Addresses(vec![pair.master.address().to_string()]);
     let settings = Backend::reaching(|redis| {
         redis.address = address;
         redis.min_replicas = 1;
-        redis.min_replicas_timeout = Duration::from_millis(300);
+        redis.min_replicas_timeout = so_long;
+        // A call that waits for replicas is no connection that hangs.
+        redis.io_timeout = 2 * PATIENT;
     });
     settings.await
 }
@@ -30,20 +37,20 @@ fn with_key(key: &str) -> PublishOptions {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_replica_has_is_delivered_and_answered_as_unknown() {
     let pair = Pair::start().await;
-    let backend = waiting(&pair).await;
+    let (backend, hasty) = (waiting(&pair, PATIENT).await, waiting(&pair, HASTY).await);
     let subscriber = backend.subscriber("a").await;
     assert_eq!(backend.publish("a", "1", &with_key("1")).await.offset, 1);
     pair.cut();
     for options in [with_key("2"), PublishOptions { history: None, ..with_key("3") }] {
-        let unknown = backend.try_publish("a", "2", &options).await;
+        let unknown = hasty.try_publish("a", "2", &options).await;
         assert_eq!(unknown, Err(BrokerError::OutcomeUnknown));
     }
     assert_eq!(subscriber.publications(3).await, ["1", "2", "2"]);
     // The answer that is remembered is worth no more before a replica has it.
-    let again = backend.try_publish("a", "2", &with_key("2")).await;
+    let again = hasty.try_publish("a", "2", &with_key("2")).await;
     assert_eq!(again, Err(BrokerError::OutcomeUnknown));
     // What is written nowhere waits for nobody.
-    let told = backend.try_publish("a", "3", &PublishOptions::default()).await;
+    let told = hasty.try_publish("a", "3", &PublishOptions::default()).await;
     assert!(told.is_ok(), "{told:?}");
 
     pair.mend().await;
@@ -56,7 +63,7 @@ async fn what_no_replica_has_is_delivered_and_answered_as_unknown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_publications_wait_together() {
     let pair = Pair::start().await;
-    let backend = waiting(&pair).await;
+    let backend = waiting(&pair, PATIENT).await;
     let before = pair.master.calls("wait");
     let options = keeping(9);
     let publishing = (0..500).map(|_| backend.publish("a", "x", &options));
