@@ -15,7 +15,7 @@ async fn sentinel_and_redis_have_passwords_of_their_own() {
     let (mut ann, mut bob) = (one.subscribed("ann", "chat:a").await, one.connected("bob").await);
     assert!(publishes(&mut bob, "1").await);
     assert_eq!(data_until(&mut ann, "1").await, ["1"]);
-    group.servers[0].kill();
+    group.kill_master().await;
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
 
     let wrong = passwords.replace("mustard", "hunter2");
@@ -46,7 +46,7 @@ async fn sentinel_and_redis_speak_tls_and_want_to_see_a_certificate() {
     let (mut ann, mut bob) = (one.subscribed("ann", "chat:a").await, one.connected("bob").await);
     assert!(publishes(&mut bob, "1").await);
     assert_eq!(data_until(&mut ann, "1").await, ["1"]);
-    group.servers[0].kill();
+    group.kill_master().await;
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
 
     // Who shows none is not let in: neither by the sentinels nor by Redis.
@@ -71,11 +71,11 @@ async fn shards_that_fail_over_at_once_come_back_each_with_its_own() {
         bob.publish(channel, "1").await.expect("published");
     }
     for group in [&first, &second] {
-        let streams = group.servers[0].cli(&["KEYS", "centrifugo.stream.chat:*"]);
+        let streams =
+            group.servers[group.master().await].cli(&["KEYS", "centrifugo.stream.chat:*"]);
         assert!(streams.iter().any(|name| !name.is_empty()), "both have some");
     }
-    first.servers[0].kill();
-    second.servers[0].kill();
+    tokio::join!(first.kill_master(), second.kill_master());
     let mut told = Vec::new();
     while told.len() < channels.len() {
         let push = ann.push(FAILOVER).await.expect("a push");

@@ -32,7 +32,6 @@ async fn backend_on(cluster: &TestCluster, adapt: impl FnOnce(&mut Redis)) -> Ba
     let addresses = Addresses(vec![cluster.addresses()]);
     let backend = Backend::reaching(|redis| {
         redis.cluster_address = addresses;
-        redis.io_timeout = Duration::from_secs(2);
         adapt(redis);
     });
     backend.await

@@ -21,7 +21,6 @@ async fn several_clusters_are_shards_and_a_lost_master_takes_along_only_what_is_
     let settings = format!(
         "engine.type = \"redis\"\n\
          engine.redis.cluster_address = [\"{}\", \"{}\"]\n\
-         engine.redis.io_timeout = \"2s\"\n\
          engine.redis.failover_spread = \"100ms\"\n",
         first.addresses(),
         second.addresses()
@@ -81,7 +80,6 @@ async fn a_cluster_that_speaks_tls_is_followed_through_a_failover_and_wants_to_s
     let mut cluster = TestCluster::start_with(1, &security).await;
     let trust = format!(
         "engine.type = \"redis\"\n\
-         engine.redis.io_timeout = \"2s\"\n\
          engine.redis.tls.server_ca_pem = \"{cert}\"\n"
     );
     let shown = format!(

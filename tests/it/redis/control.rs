@@ -164,7 +164,7 @@ async fn channels_of_all_nodes_are_added_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_node_is_forgotten_and_so_is_who_was_there() {
     let redis = RedisServer::start();
-    let soon = "client.presence_update_interval = \"1s\"\nengine.redis.presence_ttl = \"3s\"\n";
+    let soon = "client.presence_update_interval = \"1s\"\nengine.redis.presence_ttl = \"10s\"\n";
     let [one, two] = cluster(&format!("{}{soon}", redis.settings())).await;
     let _ann = one.subscribed("ann", "lobby:a").await;
     let _bob = two.subscribed("bob", "lobby:a").await;
@@ -172,7 +172,7 @@ async fn a_dead_node_is_forgotten_and_so_is_who_was_there() {
         let stats = done(&one, "presence_stats", json!({ "channel": "lobby:a" })).await;
         stats["num_clients"].as_u64()
     };
-    assert_eq!(present().await, Some(2));
+    eventually("both are present", SOON, async || present().await == Some(2)).await;
     two.signal(Signal::KILL);
     eventually("its presence is gone", SOON, async || present().await == Some(1)).await;
     eventually("it is gone", SOON, async || nodes(&one).await.len() == 1).await;
@@ -183,7 +183,7 @@ async fn a_dead_node_is_forgotten_and_so_is_who_was_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stops_is_gone_before_its_connections_are() {
     let redis = RedisServer::start();
-    let slowly = "shutdown.drain_window = \"10s\"\n";
+    let slowly = "shutdown.drain_window = \"60s\"\nshutdown.timeout = \"90s\"\n";
     let [one, mut two] = cluster(&format!("{}{slowly}", redis.settings())).await;
     let mut crowd = Vec::new();
     for _ in 0..3 {
@@ -196,8 +196,11 @@ async fn a_node_that_stops_is_gone_before_its_connections_are() {
     assert_eq!(one.log().count(|line| line["message"] == "a node is silent, it counts as dead"), 0);
     // Those that are left still obey.
     done(&one, "disconnect", json!({ "user": "bob", "disconnect": { "code": 4_500 } })).await;
-    let mut last = crowd.pop().expect("a connection");
-    assert_eq!(code_of_close(&mut last).await, Some(4_500));
+    let mut codes = Vec::new();
+    for client in &mut crowd {
+        codes.push(code_of_close(client).await);
+    }
+    assert!(codes.contains(&Some(4_500)), "{codes:?}");
     assert_eq!(channels(&one, "").await, json!({}), "nobody is waited for");
 }
 
@@ -289,7 +292,7 @@ async fn nodes_know_and_command_each_other_after_a_failover() {
     let [one, two] = cluster(&redis.settings()).await;
     let _bob = two.subscribed("bob", "lobby:a").await;
     let (mut ann, _) = connected(&two, "ann").await;
-    redis.servers[0].kill();
+    redis.kill_master().await;
     eventually("the successor is found", FAILOVER, async || {
         channels_if_told(&one).await == Some(json!({ "lobby:a": { "num_clients": 1 } }))
     })

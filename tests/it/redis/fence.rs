@@ -27,10 +27,12 @@ async fn backend_through(proxy: &Proxy) -> Backend {
     Backend::reaching(|redis| redis.address = address).await
 }
 
+/// Publishes as soon as that works, once whatever became of attempts before.
 pub async fn publish_when_back(backend: &Backend, data: &str, options: &PublishOptions) -> u64 {
+    let options = PublishOptions { idempotency_key: data.to_owned(), ..options.clone() };
     let mut offset = 0;
     eventually("publishing works again", SOON, async || {
-        let published = backend.try_publish("a", data, options).await;
+        let published = backend.try_publish("a", data, &options).await;
         published.is_ok_and(|published| {
             offset = published.offset;
             true

@@ -90,6 +90,26 @@ impl Group {
         Self { servers, sentinels }
     }
 
+    /// The number of the master: it and the second sentinel agree that it is the one. Sentinels may have
+    /// replaced the first one unasked, where the machine stood still for long.
+    pub async fn master(&self) -> usize {
+        let mut master = None;
+        eventually("somebody is the master", FAILOVER, async || {
+            let told = self.sentinels[1].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
+            let port = told.get(1).and_then(|port| port.parse().ok());
+            master = self.servers.iter().position(|server| Some(server.address().port()) == port);
+            master.is_some_and(|index| self.servers[index].ask(&["ROLE"]) == "master")
+        })
+        .await;
+        master.expect("it was just there")
+    }
+
+    /// Ends the master as a crash would.
+    pub async fn kill_master(&mut self) {
+        let master = self.master().await;
+        self.servers[master].kill();
+    }
+
     /// The addresses of the sentinels, with commas.
     pub fn addresses(&self) -> String {
         self.sentinels.each_ref().map(|sentinel| sentinel.address().to_string()).join(",")
@@ -108,7 +128,6 @@ pub fn settings_of(groups: &[&Group]) -> String {
         "engine.type = \"redis\"\n\
          engine.redis.sentinel_address = [{}]\n\
          engine.redis.sentinel_master_name = \"main\"\n\
-         engine.redis.io_timeout = \"1s\"\n\
          engine.redis.failover_spread = \"100ms\"\n",
         addresses.join(", ")
     )

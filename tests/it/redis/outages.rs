@@ -5,6 +5,7 @@ use std::time::Duration;
 use bobolink::broker::{BrokerError, PublishOptions};
 use bobolink::config::redis::Addresses;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::contract::{Backend, keeping};
 use super::gateways::{data_until, gateway};
@@ -25,7 +26,7 @@ pub async fn publishes(client: &mut bobolink::client::Client, data: &str) -> boo
 async fn a_killed_master_is_followed_to_its_successor() {
     let mut group = Group::start().await;
     let one = gateway(&group.settings()).await;
-    group.servers[0].kill();
+    group.kill_master().await;
     let (mut ann, mut bob) = (one.connected("ann").await, one.connected("bob").await);
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "1").await).await;
     ann.subscribe("chat:a").await.expect("subscribed");
@@ -40,8 +41,9 @@ async fn a_master_and_a_sentinel_that_hang_are_left() {
     let (mut ann, mut bob) = (one.subscribed("ann", "chat:a").await, one.connected("bob").await);
     assert!(publishes(&mut bob, "1").await);
     assert_eq!(data_until(&mut ann, "1").await, ["1"]);
+    let hung = &group.servers[group.master().await];
     group.sentinels[0].signal(Signal::STOP);
-    group.servers[0].signal(Signal::STOP);
+    hung.signal(Signal::STOP);
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
     let code = loop {
         let push = ann.push(SOON).await.expect("a push");
@@ -51,7 +53,7 @@ async fn a_master_and_a_sentinel_that_hang_are_left() {
     };
     assert_eq!(code, 2500);
     // It wakes up as a master still, and nobody listens to it.
-    group.servers[0].signal(Signal::CONT);
+    hung.signal(Signal::CONT);
     ann.subscribe("chat:a").await.expect("subscribed");
     assert!(publishes(&mut bob, "3").await);
     assert_eq!(data_until(&mut ann, "3").await, ["3"]);
@@ -63,12 +65,18 @@ async fn a_planned_failover_is_followed_before_the_old_master_steps_down() {
     let one = gateway(&group.settings()).await;
     let mut bob = one.connected("bob").await;
     assert!(publishes(&mut bob, "1").await);
-    assert_eq!(group.sentinels[1].ask(&["SENTINEL", "FAILOVER", "main"]), "OK");
-    let successor = group.servers[1].address().to_string();
-    let moved = one.log().wait_for(|line| {
+    let successor = group.servers[1 - group.master().await].address().to_string();
+    let is_move = |line: &Value| {
         line["message"] == "connected to Redis" && line["place"] == successor.as_str()
-    });
-    moved.await;
+    };
+    let before = one.log().count(is_move);
+    // Refused while another one is under way.
+    eventually("the failover begins", FAILOVER, async || {
+        group.sentinels[1].ask(&["SENTINEL", "FAILOVER", "main"]) == "OK"
+    })
+    .await;
+    let is_followed = async || one.log().count(is_move) > before;
+    eventually("the gateway is at the successor", FAILOVER, is_followed).await;
     eventually("it publishes again", FAILOVER, async || publishes(&mut bob, "2").await).await;
 }
 
@@ -78,7 +86,8 @@ async fn a_call_that_a_hanging_redis_has_got_may_be_done_or_not() {
     let address = Addresses(vec![redis.address().to_string()]);
     let backend = Backend::reaching(|settings| {
         settings.address = address;
-        settings.io_timeout = Duration::from_secs(1);
+        // Nobody gives up before the call is made.
+        settings.io_timeout = Duration::from_secs(5);
     });
     let backend = backend.await;
     redis.signal(Signal::STOP);

@@ -12,6 +12,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::support::SOON;
 
+/// A master that is silent for so many milliseconds is taken for dead by sentinels: longer than a busy
+/// machine keeps one that is well, and a wait of every test that kills one.
+const DOWN_AFTER_MS: u32 = 4_000;
 /// Ports that are tried.
 const TRIES: usize = 10;
 
@@ -145,7 +148,7 @@ impl RedisServer {
         let mut server = Self::new(options);
         let config = format!(
             "sentinel monitor main 127.0.0.1 {} 2\n\
-             sentinel down-after-milliseconds main 1000\n\
+             sentinel down-after-milliseconds main {DOWN_AFTER_MS}\n\
              sentinel failover-timeout main 6000\n{more}",
             master.port
         );
