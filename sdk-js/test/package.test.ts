@@ -14,7 +14,7 @@ const PACKAGE = fileURLToPath(new URL('..', import.meta.url));
 const MODULES = path.join(PACKAGE, 'node_modules');
 const ENTRIES = ['', '/delta', '/outbox', '/tabs', '/history', '/protobuf', '/testing'];
 /** Milliseconds for npm on a busy machine. */
-const LONG = 60_000;
+const LONG = 120_000;
 const run = promisify(execFile);
 let project: string;
 
