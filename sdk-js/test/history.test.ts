@@ -1,6 +1,6 @@
 /** Pages of the archive, joined with what comes live. */
 
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { ChannelHistory, type ChannelHistoryOptions, type HistoryMessage } from '../src/history.js';
 import { Client, type Subscription } from '../src/index.js';
@@ -9,6 +9,7 @@ import { numbers } from './behaviour/scenarios.js';
 import { FakeArchive } from './support/archive.js';
 import { settled } from './support/clock.js';
 import { Seen } from './support/seen.js';
+import { soon } from './support/soon.js';
 
 let server: FakeServer;
 let archive: FakeArchive;
@@ -81,7 +82,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])('in whatever order things happen there is no
     done = await page;
     if (published > 120) some();
   }
-  await vi.waitFor(() => expect(shown.at(-1)).toBe(published || undefined));
+  await soon(() => expect(shown.at(-1)).toBe(published || undefined));
   expect(shown).toEqual(numbers(1, published));
 });
 
@@ -122,10 +123,10 @@ describe('an archive that is behind', () => {
     await join({ retryDelay: 50 });
     archive.publish(9, { late: true });
     const page = older();
-    await vi.waitFor(() => expect(archive.requests.length).toBeGreaterThan(2));
+    await soon(() => expect(archive.requests.length).toBeGreaterThan(2));
     archive.catchUp(2);
     const looks = archive.requests.length;
-    await vi.waitFor(() => expect(archive.requests.length).toBeGreaterThan(looks));
+    await soon(() => expect(archive.requests.length).toBeGreaterThan(looks));
     expect(shown).toEqual([9]);
     archive.catchUp();
     await page;
@@ -251,7 +252,7 @@ describe('what fails', () => {
     await join({ retryDelay: 60_000 });
     const page = history.page();
     const failed = expect(page).rejects.toMatchObject({ code: 4 });
-    await vi.waitFor(() => expect(archive.requests).toHaveLength(1));
+    await soon(() => expect(archive.requests).toHaveLength(1));
     client.close();
     await failed;
     await expect(history.page()).rejects.toMatchObject({ code: 4 });

@@ -2,13 +2,14 @@
 
 import 'fake-indexeddb/auto';
 
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 
 import { BobolinkError, Client, type ClientOptions } from '../src/index.js';
 import { indexedDBStore, memoryStore, Outbox, type OutboxMessage, type OutboxOptions, type OutboxStore } from '../src/outbox.js';
 import { FakeServer, type FakeServerOptions } from '../src/testing.js';
 import { ManualClock, settled } from './support/clock.js';
 import { Seen } from './support/seen.js';
+import { soon } from './support/soon.js';
 import { FakeBrowser } from './support/tabs.js';
 
 const cleanup: (() => void)[] = [];
@@ -78,7 +79,7 @@ describe('sending', () => {
     await settled();
     expect(server.history('a')).toEqual([]);
     read();
-    await vi.waitFor(() => expect(seen.items).toContain('sent new'));
+    await soon(() => expect(seen.items).toContain('sent new'));
     expect(await history(server)).toEqual(['old', 'new']);
   });
 
@@ -120,10 +121,10 @@ describe('sending', () => {
     };
     await outbox.send('a', 1);
     for (const ms of [50, 100, 125, 125]) {
-      await vi.waitFor(() => expect(clock.pending).toEqual([ms]));
+      await soon(() => expect(clock.pending).toEqual([ms]));
       await clock.advance(ms);
     }
-    await vi.waitFor(() => expect(clock.pending).toEqual([125]));
+    await soon(() => expect(clock.pending).toEqual([125]));
     server.isRepeat = real;
     await clock.advance(125);
     await seen.count(2);
@@ -273,12 +274,12 @@ describe.each([
       const { outbox } = outboxOf(client, { store: { ...store, close: () => undefined } });
       await outbox.ready();
       await outbox.send('a', round).catch(() => undefined);
-      await vi.waitFor(() => expect(client.state.name).toBe('closed'));
+      await soon(() => expect(client.state.name).toBe('closed'));
     }
     server.isRepeat = real;
     const { outbox } = outboxOf(connect(server), { store });
     await outbox.ready();
-    await vi.waitFor(() => expect(outbox.messages).toEqual([]));
+    await soon(() => expect(outbox.messages).toEqual([]));
     expect(await history(server)).toEqual([0, 1, 2, 3, 4]);
   });
 });
@@ -351,7 +352,7 @@ describe('tabs', () => {
     const { outbox, seen } = outboxOf(client, { store: shared, tabs: second.means });
     await outbox.send('a', 1);
     await outbox.send('a', 2);
-    await vi.waitFor(() => expect(seen.items).toContain('sent 2'));
+    await soon(() => expect(seen.items).toContain('sent 2'));
     expect(await history(server)).toEqual([1, 2]);
   });
 });
@@ -364,11 +365,11 @@ describe('closing', () => {
       throw new BobolinkError(100, 'internal server error', true);
     };
     await outbox.send('a', 1);
-    await vi.waitFor(() => expect(clock.pending).toHaveLength(1));
+    await soon(() => expect(clock.pending).toHaveLength(1));
     outbox.close();
     outbox.close();
     expect(clock.pending).toEqual([]);
-    await vi.waitFor(() => expect([browser.locks, browser.channels]).toEqual([0, 0]));
+    await soon(() => expect([browser.locks, browser.channels]).toEqual([0, 0]));
     expect(await store.load()).toHaveLength(1);
     await expect(outbox.send('a', 2)).rejects.toMatchObject({ code: 4 });
     expect(client.state.name).toBe('connected');
@@ -377,9 +378,9 @@ describe('closing', () => {
   test('comes with the end of the client, also while the lock is waited for', async () => {
     const browser = new FakeBrowser();
     const [one, two] = [set({ tabs: browser.tab().means }), set({ tabs: browser.tab().means })];
-    await vi.waitFor(() => expect(browser.locks).toBe(2));
+    await soon(() => expect(browser.locks).toBe(2));
     two.client.close();
     one.client.close();
-    await vi.waitFor(() => expect([browser.locks, browser.channels]).toEqual([0, 0]));
+    await soon(() => expect([browser.locks, browser.channels]).toEqual([0, 0]));
   });
 });

@@ -12,7 +12,8 @@ import type { Command, Reply } from '../src/wire.js';
 import { numbers } from './behaviour/scenarios.js';
 import { ManualClock, settled } from './support/clock.js';
 import { patchBetween } from './support/patch.js';
-import { Seen } from './support/seen.js';
+import { PATIENCE, Seen } from './support/seen.js';
+import { soon } from './support/soon.js';
 import { FakeBrowser, type FakeTab } from './support/tabs.js';
 
 let browser: FakeBrowser;
@@ -64,14 +65,14 @@ function page(options: SharedClientOptions = {}): Page {
 
 async function connected(count: number, options: SharedClientOptions = {}): Promise<Page[]> {
   const pages = numbers(1, count).map(() => page(options));
-  await Promise.all(pages.map(({ client }) => client.connect().ready(5_000)));
+  await Promise.all(pages.map(({ client }) => client.connect().ready(PATIENCE)));
   return pages;
 }
 
 async function subscribed({ client }: Page, channel = 'a'): Promise<{ sub: Subscription; heard: Seen<unknown> }> {
   const sub = client.subscription(channel).subscribe();
   const heard = new Seen(`publications of ${channel}`, (add) => sub.on('publication', ({ data }) => add(data)));
-  await sub.ready(5_000);
+  await sub.ready(PATIENCE);
   return { sub, heard };
 }
 
@@ -110,7 +111,7 @@ describe('sharing', () => {
     await two!.heard.count(1);
     expect([commands('unsubscribe'), one!.heard.items]).toEqual([0, []]);
     two!.sub.close();
-    await vi.waitFor(() => expect(commands('unsubscribe')).toBe(1));
+    await soon(() => expect(commands('unsubscribe')).toBe(1));
     const again = await subscribed(pages[0]!);
     expect(await again.heard.count(1)).toEqual([1]);
   });
@@ -126,7 +127,7 @@ describe('sharing', () => {
     expect(Object.values(await sub.presence()).map(({ user }) => user)).toEqual(['ada']);
     await expect(pages[1]!.client.history('a', { since: { epoch: 'other', offset: 1 } })).rejects.toMatchObject({ code: 112 });
     await pages[1]!.client.send('hello');
-    await vi.waitFor(() => expect(commands('send')).toBe(1));
+    await soon(() => expect(commands('send')).toBe(1));
   });
 
   test('messages of the server reach every tab', async () => {
@@ -150,9 +151,9 @@ describe('sharing', () => {
   test('the server may end a subscription in all tabs', async () => {
     const all = await Promise.all((await connected(2)).map((one) => subscribed(one)));
     server.unsubscribe('a');
-    for (const { sub } of all) await vi.waitFor(() => expect(sub.state).toMatchObject({ name: 'unsubscribed', code: 2000 }));
+    for (const { sub } of all) await soon(() => expect(sub.state).toMatchObject({ name: 'unsubscribed', code: 2000 }));
     const again = all[1]!.sub.subscribe();
-    await again.ready(5_000);
+    await again.ready(PATIENCE);
   });
 
   test('joins and leaves come to the tab that wants them, even if another was first', async () => {
@@ -160,9 +161,9 @@ describe('sharing', () => {
     await subscribed(one!);
     const sub = two!.client.subscription('a', { joinLeave: true }).subscribe();
     const joins = new Seen('join', (add) => sub.on('join', ({ user }) => add(user)));
-    await sub.ready(5_000);
+    await sub.ready(PATIENCE);
     const bob = page({ name: 'bob', token: 'bob' });
-    await bob.client.connect().ready(5_000);
+    await bob.client.connect().ready(PATIENCE);
     await subscribed(bob);
     // Its own, and then the other's.
     expect(await joins.count(2)).toEqual(['ada', 'bob']);
@@ -172,7 +173,7 @@ describe('sharing', () => {
     const [one, two] = await connected(2);
     await subscribed(one!);
     const sub = two!.client.subscription('a', { tagsFilter: { key: 'k', cmp: 'ex' } }).subscribe();
-    await expect(sub.ready(5_000)).rejects.toMatchObject({ code: 107 });
+    await expect(sub.ready(PATIENCE)).rejects.toMatchObject({ code: 107 });
   });
 
   test('publications come as patches to the leader and whole to every tab', async () => {
@@ -206,13 +207,13 @@ describe('sharing', () => {
 
   test('tabs with different names do not share', async () => {
     const [one, two] = [page({ name: 'one' }), page({ name: 'two' })];
-    await Promise.all([one, two].map(({ client }) => client.connect().ready(5_000)));
+    await Promise.all([one, two].map(({ client }) => client.connect().ready(PATIENCE)));
     expect(server.connections).toBe(2);
   });
 
   test('without locks every tab is alone', async () => {
     const alone = page({ tabs: undefined, name: 'alone' });
-    await alone.client.connect().ready(5_000);
+    await alone.client.connect().ready(PATIENCE);
     expect((await subscribed(alone)).sub.state.name).toBe('subscribed');
   });
 });
@@ -231,11 +232,11 @@ describe('a tab that needs more than the leader knows', () => {
     sub.unsubscribe();
     server.publish('a', 2);
     server.publish('a', 3);
-    await vi.waitFor(() => expect(commands('unsubscribe')).toBe(1));
+    await soon(() => expect(commands('unsubscribe')).toBe(1));
     const others = await Promise.all(pages.slice(0, 2).map((one) => subscribed(one)));
     // Between leaving the channel and having it back from an earlier place.
     between = [4];
-    await sub.subscribe().ready(5_000);
+    await sub.subscribe().ready(PATIENCE);
     for (const other of others) await other.heard.count(1);
     server.publish('a', 5);
     expect(await heard.count(expected.length + 2)).toEqual([1, ...expected, 5]);
@@ -250,7 +251,7 @@ describe('the leader goes', () => {
   ])('%s: the next tab takes over within a second, and nothing is lost or doubled', async (_, leave) => {
     const led: number[] = [];
     const pages = [0, 1, 2].map((n) => page({ onLead: () => led.push(n) }));
-    await Promise.all(pages.map(({ client }) => client.connect().ready(5_000)));
+    await Promise.all(pages.map(({ client }) => client.connect().ready(PATIENCE)));
     const all = await Promise.all(pages.map((one) => subscribed(one)));
     numbers(1, 5).forEach((n) => server.publish('a', n));
     await all[2]!.heard.count(5);
@@ -318,7 +319,7 @@ describe('the leader goes', () => {
     for (const n of numbers(1, 6)) await outboxes[n % 2]!.send('a', n);
     pages[0]!.kill();
     server.mend();
-    await vi.waitFor(() => expect(outboxes[1]!.messages).toEqual([]), { timeout: 5_000 });
+    await soon(() => expect(outboxes[1]!.messages).toEqual([]));
     expect(server.history('a').map(({ data }) => data)).toEqual(numbers(1, 6));
   });
 });
@@ -328,7 +329,7 @@ describe('the connection', () => {
     const pages = await connected(3);
     const all = await Promise.all(pages.map((one) => subscribed(one)));
     server.cut();
-    await vi.waitFor(() => expect(pages.map(({ client }) => client.state.name)).toEqual(['connecting', 'connecting', 'connecting']));
+    await soon(() => expect(pages.map(({ client }) => client.state.name)).toEqual(['connecting', 'connecting', 'connecting']));
     numbers(1, 3).forEach((n) => server.publish('a', n));
     server.mend();
     for (const { heard } of all) expect(await heard.count(3)).toEqual([1, 2, 3]);
@@ -345,7 +346,7 @@ describe('the connection', () => {
     };
     const options = { clock, transport, random: () => 0.999, minReconnectDelay: 500, maxReconnectDelay: 20_000 };
     numbers(1, 5).forEach(() => page(options).client.connect());
-    await vi.waitFor(() => expect(attempts).toBe(1));
+    await soon(() => expect(attempts).toBe(1));
     for (let passed = 0; passed < 60; passed += 1) {
       await clock.advance(1_000);
       await settled();
@@ -358,8 +359,8 @@ describe('the connection', () => {
   test('ends for good in all tabs where it ends for good', async () => {
     const pages = await connected(2);
     server.disconnect(4500, 'go away');
-    for (const { client } of pages) await vi.waitFor(() => expect(client.state).toMatchObject({ name: 'disconnected', code: 4500 }));
-    await Promise.all(pages.map(({ client }) => client.connect().ready(5_000)));
+    for (const { client } of pages) await soon(() => expect(client.state).toMatchObject({ name: 'disconnected', code: 4500 }));
+    await Promise.all(pages.map(({ client }) => client.connect().ready(PATIENCE)));
   });
 
   test('ends with the last tab that wants it', async () => {
@@ -368,8 +369,8 @@ describe('the connection', () => {
     await settled();
     expect([server.connections, pages[1]!.client.state.name]).toEqual([1, 'connected']);
     pages[1]!.client.disconnect();
-    await vi.waitFor(() => expect(server.connections).toBe(0));
-    await pages[1]!.client.connect().ready(5_000);
+    await soon(() => expect(server.connections).toBe(0));
+    await pages[1]!.client.connect().ready(PATIENCE);
   });
 
   test('is given up when the server falls silent', async () => {
@@ -379,11 +380,11 @@ describe('the connection', () => {
     await Promise.all(pages.map(({ client }) => client.connect().ready()));
     await clock.advance(14_000);
     server.ping();
-    await vi.waitFor(() => expect(server.pongs).toBe(1));
+    await soon(() => expect(server.pongs).toBe(1));
     await clock.advance(14_000);
     expect(pages.map(({ client }) => client.state.name)).toEqual(['connected', 'connected']);
     await clock.advance(1_001);
-    await vi.waitFor(() => expect(pages.map(({ client }) => client.state.name)).toEqual(['connecting', 'connecting']));
+    await soon(() => expect(pages.map(({ client }) => client.state.name)).toEqual(['connecting', 'connecting']));
   });
 
   test('forgets tabs that are gone without a word', async () => {
@@ -397,7 +398,7 @@ describe('the connection', () => {
       await settled();
       await settled();
     }
-    await vi.waitFor(() => expect(commands('unsubscribe')).toBe(1));
+    await soon(() => expect(commands('unsubscribe')).toBe(1));
     expect(one!.client.state.name).toBe('connected');
   });
 
@@ -409,9 +410,9 @@ describe('the connection', () => {
     };
     const pages = await connected(2, { network });
     listeners.forEach((listener) => listener('offline'));
-    await vi.waitFor(() => expect(server.connections).toBe(0));
+    await soon(() => expect(server.connections).toBe(0));
     listeners.forEach((listener) => listener('online'));
-    await Promise.all(pages.map(({ client }) => client.ready(5_000)));
+    await Promise.all(pages.map(({ client }) => client.ready(PATIENCE)));
     expect(server.connections).toBe(1);
   });
 });
@@ -424,9 +425,9 @@ describe('tokens', () => {
     const before = getToken.mock.calls.length;
     const [late] = await connected(1, { token: '', getToken });
     server.cut();
-    await vi.waitFor(() => expect(late!.client.state.name).toBe('connecting'));
+    await soon(() => expect(late!.client.state.name).toBe('connecting'));
     server.mend();
-    await Promise.all([...pages, late!].map(({ client }) => client.ready(5_000)));
+    await Promise.all([...pages, late!].map(({ client }) => client.ready(PATIENCE)));
     expect(getToken.mock.calls.length).toBe(before);
     expect(server.commands.flatMap(({ connect }) => connect?.token ?? [])).not.toContain('-');
   });
@@ -444,9 +445,9 @@ describe('tokens', () => {
     const pages = await connected(2, { token: '', getToken });
     valid = 'another';
     server.cut();
-    await vi.waitFor(() => expect(pages[1]!.client.state.name).toBe('connecting'));
+    await soon(() => expect(pages[1]!.client.state.name).toBe('connecting'));
     server.mend();
-    await Promise.all(pages.map(({ client }) => client.ready(5_000)));
+    await Promise.all(pages.map(({ client }) => client.ready(PATIENCE)));
     const again = new Seen('connected', (add) => pages[1]!.client.on('connected', add));
     pages[0]!.kill();
     await again.count(1);
@@ -482,17 +483,17 @@ describe('tokens', () => {
     const pages = numbers(1, 3).map((n) => page({ clock, transport, token: '', getToken: () => `token of ${n}` }));
     for (const { client } of pages) await client.connect().ready();
     await clock.advance(100_000);
-    await vi.waitFor(() => expect(renewed).toEqual(['token of 1']));
+    await soon(() => expect(renewed).toEqual(['token of 1']));
     pages[0]!.client.disconnect();
-    await vi.waitFor(() => expect(clock.pending).toContain(100_000));
+    await soon(() => expect(clock.pending).toContain(100_000));
     await clock.advance(100_000);
-    await vi.waitFor(() => expect(renewed).toEqual(['token of 1', 'token of 2']));
+    await soon(() => expect(renewed).toEqual(['token of 1', 'token of 2']));
   });
 
   test('one that gives up ends that tab', async () => {
     const getToken = (): string => '';
     const { client } = page({ token: '', getToken });
-    await expect(client.connect().ready(5_000)).rejects.toMatchObject({ code: 101 });
+    await expect(client.connect().ready(PATIENCE)).rejects.toMatchObject({ code: 101 });
   });
 });
 
@@ -505,7 +506,7 @@ describe('closing', () => {
     await subscribed(pages[1]!);
     expect(clock.pending.length).toBeGreaterThan(0);
     pages.forEach(({ client }) => client.close());
-    await vi.waitFor(() => expect([browser.locks, browser.channels, server.connections]).toEqual([0, 0, 0]));
+    await soon(() => expect([browser.locks, browser.channels, server.connections]).toEqual([0, 0, 0]));
     expect(clock.pending).toEqual([]);
   });
 });
