@@ -115,7 +115,7 @@ mixed: ## Two nodes of Centrifugo (CENTRIFUGO=path) beside two of ours on one Re
 sdk-peer: ## Run our JavaScript SDK's suite against Centrifugo (CENTRIFUGO=path)
 	@[ -x "$(CENTRIFUGO)" ] || { echo "sdk-peer: not run, CENTRIFUGO= names no program" >&2; exit 3; }
 	scripts/setup sdk
-	cd $(SDK) && GATEWAY_BIN="$(abspath $(CENTRIFUGO))" npx vitest run test/behaviour/gateway.test.ts
+	cd $(SDK) && GATEWAY_BIN="$(abspath $(CENTRIFUGO))" npx vitest run test/behaviour/gateway.test.ts test/behaviour/lifetimes.test.ts
 
 .PHONY: mutants
 mutants: ## Break the lines of tests/mutants.toml and see their tests fail

@@ -11,7 +11,7 @@ import { away, numbers, publishNumbers, subscriptions, unique } from './scenario
 /** Far fewer than are published: whatever is older comes from the archive alone. */
 const AT_HAND = 5;
 /** Milliseconds for hundreds of requests on a busy machine. */
-const LONG = 60_000;
+const LONG = 120_000;
 
 const archived = {
   history_archive: true,

@@ -40,8 +40,11 @@ interface TokenClaims {
   channels?: string[];
 }
 
-/** Soon, but spread, so that what depends on order would show. */
-const IMPATIENT: ClientOptions = { minReconnectDelay: 20, maxReconnectDelay: 200 };
+/**
+ * Back soon, but spread, so that what depends on order would show. An answer may take as long as the tests wait:
+ * giving up on a machine that only stands still would look like a lost connection.
+ */
+const IMPATIENT: ClientOptions = { minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 15_000 };
 
 /** Makes clients; those that it needs besides are closed when `add` says so. */
 export type Make = (endpoint: string, options: ClientOptions, add: (client: Client) => void) => Client;

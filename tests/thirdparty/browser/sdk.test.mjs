@@ -119,6 +119,7 @@ async function bundle() {
   const contents = `
     import './test/behaviour/gateway.test.ts';
     import './test/behaviour/history.test.ts';
+    import './test/behaviour/lifetimes.test.ts';
     import { run } from 'vitest';
     globalThis.runSuite = run;`;
   const { outputFiles } = await build({

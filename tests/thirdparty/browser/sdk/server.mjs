@@ -4,7 +4,7 @@
 import { Client } from '../../../../sdk-js/src/index.js';
 import { Seen } from '../../../../sdk-js/test/support/seen.js';
 
-const IMPATIENT = { minReconnectDelay: 20, maxReconnectDelay: 200 };
+const IMPATIENT = { minReconnectDelay: 20, maxReconnectDelay: 200, timeout: 15_000 };
 
 /** Has the test process do something. */
 const ask = (what, ...args) => globalThis.askTestProcess(what, args);

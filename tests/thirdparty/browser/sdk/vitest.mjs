@@ -1,5 +1,5 @@
 // The part of vitest that the SDK's behaviour suite uses, in a page: vitest's own `expect`, and a runner
-// that takes one test of a suite after the other.
+// that takes one test of a suite after the other, unless the suite is `concurrent`.
 
 import { chai, JestAsymmetricMatchers, JestChaiExpect, JestExtend } from '@vitest/expect';
 
@@ -8,14 +8,14 @@ import { chai, JestAsymmetricMatchers, JestChaiExpect, JestExtend } from '@vites
 export const expect = Object.assign((value, message) => chai.expect(value, message), chai.expect);
 
 /** As in the suite's own vitest.config.ts. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 const suites = [];
 let open;
 
 export function describe(name, options, define = options) {
   const outer = open;
-  open = { name: outer ? `${outer.name}, ${name}` : name, tests: [], beforeAll: [], afterEach: [], afterAll: [] };
+  open = { name: outer ? `${outer.name}, ${name}` : name, concurrent: options.concurrent, tests: [], beforeAll: [], afterEach: [], afterAll: [] };
   suites.push(open);
   define();
   open = outer;
@@ -41,9 +41,8 @@ export async function run(told) {
   await Promise.all(suites.map((suite) => runSuite(suite, told)));
 }
 
-async function runSuite({ name: suiteName, tests, ...hooks }, told) {
-  await inOrder(hooks.beforeAll);
-  for (const { name, run, patience } of tests) {
+async function runSuite({ name: suiteName, concurrent, tests, ...hooks }, told) {
+  const runTest = async ({ name, run, patience }) => {
     const error = await failureOf(async () => {
       try {
         await Promise.race([run(), late(patience)]);
@@ -52,6 +51,12 @@ async function runSuite({ name: suiteName, tests, ...hooks }, told) {
       }
     });
     await told(`${suiteName}: ${name}`, error);
+  };
+  await inOrder(hooks.beforeAll);
+  if (concurrent) {
+    await Promise.all(tests.map(runTest));
+  } else {
+    for (const one of tests) await runTest(one);
   }
   await inOrder(hooks.afterAll);
 }

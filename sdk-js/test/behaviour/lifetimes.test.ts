@@ -1,0 +1,103 @@
+/**
+ * What shows only after a while, against the gateway: tokens are renewed, pings are answered. All of it at
+ * the same time, and with lives so long that a machine may stand still for some seconds in the middle of one.
+ */
+
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+import { Client, type ClientOptions, type ClientState } from '../../src/index.js';
+import { protobuf } from '../../src/protobuf.js';
+import { Seen } from '../support/seen.js';
+import { startGateway, watchedSocket, type Server } from '../support/server.js';
+import { unique } from './scenarios.js';
+
+/** Seconds a token lives. A token is made for whole seconds, so one of them may be over by then. */
+const TTL = 6;
+/** Milliseconds for the third token to be asked for: two lives, and a machine that is busy. */
+const TWO_LIVES = 40_000;
+/** A client has nearly five seconds for its answer, and the second ping comes after the first is overdue. */
+const PINGS = { ping_interval: '5s', pong_timeout: '4900ms' };
+
+const CODECS = [
+  { name: 'JSON', options: {}, pong: /^\{\}$/ },
+  // An empty message.
+  { name: 'Protobuf', options: { codec: protobuf }, pong: /^\0$/ },
+];
+
+async function connected(server: Server, options: ClientOptions): Promise<{ client: Client; id: string }> {
+  const client = (await server.way()).client(options).connect();
+  await client.ready();
+  return { client, id: idOf(client) };
+}
+
+/** What the server calls the connection that stands now. */
+function idOf({ state }: Client): string {
+  return state.name === 'connected' ? state.client : state.name;
+}
+
+function statesOf(client: Client): Seen<ClientState['name']> {
+  return new Seen('state', (add) => client.on('state', ({ name }) => add(name)));
+}
+
+describe('a token lives for a while, and', { concurrent: true }, () => {
+  let server: Server;
+  beforeAll(async () => {
+    server = await startGateway();
+  });
+  afterAll(async () => {
+    await server.sweep();
+    await server.stop();
+  });
+
+  test.each(CODECS)('a refreshed one keeps the same connection past its first life, $name', async ({ options }) => {
+    let add: (count: number) => void = () => undefined;
+    const asked = new Seen<number>('token', (heard) => void (add = heard));
+    const getToken = (): string => {
+      add(asked.items.length + 1);
+      return server.token('anna', { ttl: TTL });
+    };
+    const { client, id } = await connected(server, { ...options, getToken });
+    const states = statesOf(client);
+    await asked.count(3, TWO_LIVES);
+    // The second refresh needs the answer to the first, so a refused one would have shown by now.
+    await client.publish(unique(), 'still here');
+    expect([idOf(client), states.items]).toEqual([id, []]);
+  });
+
+  test.each(CODECS)('one for a subscription is refreshed while subscribed, $name', async ({ options }) => {
+    let add: (channel: string) => void = () => undefined;
+    const asked = new Seen<string>('token', (heard) => void (add = heard));
+    const getToken = (channel: string): string => {
+      add(channel);
+      return server.subscriptionToken('anna', channel, { ttl: TTL });
+    };
+    const { client } = await connected(server, { ...options, token: server.token('anna') });
+    const sub = client.subscription(unique('closed'), { getToken }).subscribe();
+    await sub.ready();
+    const states = new Seen('state', (seen) => sub.on('state', seen));
+    await asked.count(3, TWO_LIVES);
+    await client.publish(unique(), 'still here');
+    expect(new Set(asked.items)).toEqual(new Set([sub.channel]));
+    expect([sub.state.name, states.items]).toEqual(['subscribed', []]);
+  });
+});
+
+describe('pings', { concurrent: true }, () => {
+  let server: Server;
+  beforeAll(async () => {
+    server = await startGateway(PINGS);
+  });
+  afterAll(async () => {
+    await server.sweep();
+    await server.stop();
+  });
+
+  test.each(CODECS)('are answered, so a quiet connection stays, $name', async ({ options, pong }) => {
+    const wire = watchedSocket();
+    const { client, id } = await connected(server, { ...options, token: server.token('anna'), websocket: wire.websocket });
+    const states = statesOf(client);
+    // The third comes after an unanswered first would have ended the connection.
+    await wire.sent(pong).count(3, TWO_LIVES);
+    expect([idOf(client), states.items]).toEqual([id, []]);
+  });
+});
