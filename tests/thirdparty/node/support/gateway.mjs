@@ -8,10 +8,13 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
+import { atExit } from '../../support/exit.mjs';
 import { within } from './waiting.mjs';
 
 export const TOKEN_SECRET = 'a secret that only these tests know';
 const API_KEY = 'an api key that only these tests know';
+const START_MS = 60_000;
+const STOP_MS = 30_000;
 
 /** Every namespace the suites use, named after what is special about it. */
 const NAMESPACES = [
@@ -63,7 +66,7 @@ export class Gateway {
     const sections = { client, websocket, engine, history: { path: file, ...alone, ...history } };
     const settings = configuration(gateway.port, sections, namespaces);
     await writeFile(gateway.#configPath, JSON.stringify(settings));
-    process.on('exit', (code) => gateway.#atExit(code));
+    atExit((code) => gateway.#atExit(code));
     await gateway.#run();
     return gateway;
   }
@@ -118,14 +121,19 @@ export class Gateway {
     return this.api('publish', { channel, data, ...options });
   }
 
-  /** Asks the process to end and waits until it has; it must end well. */
+  /** Asks the process to end and waits until it has; it must not have ended before, and must end well. */
   async terminate() {
-    const ended = once(this.#child, 'exit');
-    this.#child.kill('SIGTERM');
-    const [code, signal] = await within(10_000, 'the gateway to stop on SIGTERM', ended);
+    const child = this.#child;
+    const isAlone = child.exitCode !== null || child.signalCode !== null;
+    if (!isAlone) {
+      const ended = once(child, 'exit');
+      child.kill('SIGTERM');
+      await within(STOP_MS, 'the gateway to stop on SIGTERM', ended);
+    }
     this.#child = null;
-    if (code !== 0) {
-      throw new Error(`the gateway ended with code ${code}, signal ${signal}\n${this.log}`);
+    if (isAlone || child.exitCode !== 0) {
+      const how = `${isAlone ? 'by itself ' : ''}with code ${child.exitCode}, signal ${child.signalCode}`;
+      throw new Error(`the gateway ended ${how}\n${this.log}`);
     }
   }
 
@@ -165,11 +173,11 @@ export class Gateway {
       this.#child.once('exit', (code) => reject(new Error(`the gateway ended with code ${code}\n${this.log}`)));
     });
     failed.catch(() => {});
-    await within(15_000, 'the gateway to be ready', Promise.race([failed, this.#ready()]));
+    await within(START_MS, 'the gateway to be ready', Promise.race([failed, this.#ready()]));
   }
 
   async #ready() {
-    const signal = AbortSignal.timeout(15_000);
+    const signal = AbortSignal.timeout(START_MS);
     while (!signal.aborted) {
       const response = await fetch(`http://127.0.0.1:${this.port}/health`, { signal }).catch(() => null);
       if (response?.status === 200) {

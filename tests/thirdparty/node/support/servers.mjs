@@ -8,6 +8,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
+import { atExit } from '../../support/exit.mjs';
 import { freePort } from './gateway.mjs';
 import { within } from './waiting.mjs';
 
@@ -52,7 +53,7 @@ class Server {
       stream.on('data', (text) => (server.#log = (server.#log + text).slice(-4_000)));
     }
     // Not killed: it has to end what it has started itself.
-    process.on('exit', () => child.kill('SIGTERM'));
+    atExit(() => child.kill('SIGTERM'));
     const failed = new Promise((_, reject) => {
       const fail = (why) => reject(new Error(`${program}: ${why}\n${server.#log}`));
       child.once('error', (error) => fail(error.message));
@@ -64,7 +65,7 @@ class Server {
   }
 
   async stop() {
-    if (this.#child.exitCode === null) {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
       const ended = once(this.#child, 'exit');
       this.#child.kill('SIGTERM');
       await within(STOP_MS, 'a server to stop on SIGTERM', ended);
