@@ -10,7 +10,7 @@ import { record } from './support/waiting.mjs';
 
 /** Far more than the stream keeps at hand, and than one recovery without an archive may bring. */
 const MISSED = 1_500;
-const LONG_MS = 30_000;
+const LONG_MS = 60_000;
 
 let gateway;
 let clients;

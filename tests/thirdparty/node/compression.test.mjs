@@ -7,7 +7,7 @@ import WebSocket from 'ws';
 import { Clients, everyCodec, subscribe, uniqueChannel } from './support/clients.mjs';
 import { Gateway } from './support/gateway.mjs';
 import { Line } from './support/proxy.mjs';
-import { record, within } from './support/waiting.mjs';
+import { PATIENCE_MS, record, within } from './support/waiting.mjs';
 
 const AGREED = 'permessage-deflate; server_no_context_takeover; client_no_context_takeover';
 const MIN_SIZE = 300;
@@ -62,7 +62,7 @@ test('the answer names what was agreed on, and offers with another window are me
   ]) {
     const { socket, extensions } = await open(offer);
     assert.equal(extensions, agreed, JSON.stringify(offer));
-    const answer = within(10_000, 'an answer', new Promise((resolve) => socket.once('message', resolve)));
+    const answer = within(PATIENCE_MS, 'an answer', new Promise((resolve) => socket.once('message', resolve)));
     socket.send(JSON.stringify({ id: 1, connect: { token: 'x'.repeat(2 * MIN_SIZE) } }), { compress: Boolean(offer) });
     const closed = new Promise((resolve) => socket.once('close', resolve));
     // An invalid token: the close tells that the message was understood.
@@ -75,13 +75,13 @@ test('a message that is too big after decompression closes the connection', asyn
   const { socket } = await open(true);
   const closed = new Promise((resolve) => socket.once('close', (code, reason) => resolve([code, String(reason)])));
   socket.send(JSON.stringify({ id: 1, rpc: { method: 'x'.repeat(200_000) } }), { compress: true });
-  assert.deepEqual(await within(10_000, 'a close', closed), [1009, 'message too big after decompression']);
+  assert.deepEqual(await within(PATIENCE_MS, 'a close', closed), [1009, 'message too big after decompression']);
 });
 
 async function open(perMessageDeflate) {
   const socket = new WebSocket(gateway.endpoint, { perMessageDeflate });
   let extensions = '';
   socket.once('upgrade', ({ headers }) => (extensions = headers['sec-websocket-extensions'] ?? ''));
-  await within(10_000, 'an open socket', new Promise((resolve) => socket.once('open', resolve)));
+  await within(PATIENCE_MS, 'an open socket', new Promise((resolve) => socket.once('open', resolve)));
   return { socket, extensions };
 }

@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { Clients, everyCodec, subscribe, uniqueChannel } from './support/clients.mjs';
 import { Gateway } from './support/gateway.mjs';
 import { connectionToken } from './support/tokens.mjs';
-import { record, recordAll } from './support/waiting.mjs';
+import { PATIENCE_MS, record, recordAll } from './support/waiting.mjs';
 
 let gateway;
 let clients;
@@ -94,7 +94,7 @@ for (const codec of everyCodec) {
         sub.subscribe();
       }
       await unsubscribed.count(50);
-      await sub.ready(8_000);
+      await sub.ready(PATIENCE_MS);
       const fromClient = Object.keys((await sub.presence()).clients);
       const fromServer = Object.keys((await gateway.api('presence', { channel: sub.channel })).presence);
       assert.equal(fromClient.length, 1);

@@ -41,7 +41,7 @@ test('the JavaScript listens and publishes', async (t) => {
   const goodbye = '\nclient.disconnect();\n';
   await writeFile(snippet, sockets + block('javascript') + goodbye);
   t.after(() => rm(snippet));
-  const { stdout } = await run(process.execPath, [snippet], { timeout: 20_000 });
+  const { stdout } = await run(process.execPath, [snippet], { timeout: 60_000 });
   assert.match(stdout, /\d+ \{ text: 'hello from a client' \}/);
 });
 

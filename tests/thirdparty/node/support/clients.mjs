@@ -52,6 +52,8 @@ export class Clients {
       websocket: watchedSocket(codec, wire),
       minReconnectDelay: 20,
       maxReconnectDelay: 200,
+      // Giving up on a machine that only stands still would look like a lost connection.
+      timeout: PATIENCE_MS,
       ...options,
     });
     // Without a listener the emitter would throw; tests that expect errors add their own.
