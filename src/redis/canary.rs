@@ -4,13 +4,15 @@
 //! Each is written and published by a script over the connection for commands, and is to be heard
 //! on every PUB/SUB connection, since each of those has a channel of canaries to itself. All nodes
 //! hear those of all: while one's own stay away, others show that Redis delivers. In a cluster they
-//! are sent over every master, each by a [`Singer`] of its own.
+//! are sent over every master, each by a [`Singer`] of its own, and say which: what comes over one of
+//! the masters shows nothing of another.
 //!
 //! A connection that is deaf is closed before that is an alarm, and connections count as made only when
 //! a canary has gone all the way. So what Redis has accepted and nobody hears is not answered as
 //! published for long.
 
-use std::fmt;
+mod message;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use self::message::Canary;
 use super::Reporting;
 use super::dial::ConnectionError;
 use super::keys::Keys;
@@ -61,6 +64,8 @@ type KeyNow = Box<dyn Fn() -> Option<CompactString> + Send + Sync>;
 pub(super) struct Singer {
     canaries: Arc<Canaries>,
     name: CompactString,
+    /// What the cluster calls the master; empty where there is only one.
+    master: CompactString,
     key: KeyNow,
     /// The newest own canary that each reader has heard.
     heard: watch::Sender<Vec<u64>>,
@@ -77,15 +82,6 @@ pub(super) struct Ear {
     pub canaries: Arc<Canaries>,
     pub reader: usize,
     pub receive: Arc<dyn Receive>,
-}
-
-/// One message.
-#[derive(Debug, PartialEq, Eq)]
-struct Canary<'a> {
-    singer: &'a str,
-    number: u64,
-    /// Microseconds since the singer's origin.
-    sent_us: u64,
 }
 
 impl Canaries {
@@ -115,15 +111,18 @@ impl Canaries {
         self.perches.iter().map(|perch| &perch.channel)
     }
 
-    /// Somebody to send canaries over one master. They are written under the `key` of the moment;
-    /// without one nothing is written.
+    /// Somebody to send canaries over one master, by the name that all nodes have for it; empty where
+    /// there is only one. They are written under the `key` of the moment; without one nothing is
+    /// written.
     pub fn singer(
         self: &Arc<Self>,
+        master: &str,
         key: impl Fn() -> Option<CompactString> + Send + Sync + 'static,
     ) -> Arc<Singer> {
         let singer = Arc::new(Singer {
             canaries: Arc::clone(self),
             name: random_letters(SINGER_LETTERS),
+            master: master.into(),
             key: Box::new(key),
             heard: watch::Sender::new(vec![0; self.perches.len()]),
             heard_by_all: AtomicI64::new(0),
@@ -147,7 +146,11 @@ impl Canaries {
                 let last = self.reporting.metrics.redis.last_canary.with(self.shard);
                 last.set(oldest.unwrap_or(0));
             }
-            None => singers.iter().for_each(|singer| singer.way.heard_other()),
+            // Of a node that does not say over which master it went, it shows nothing in a cluster.
+            None => {
+                let same = singers.iter().filter(|singer| *singer.master == *canary.master);
+                same.for_each(|singer| singer.way.heard_other());
+            }
         }
     }
 }
@@ -217,7 +220,8 @@ impl Singer {
         let number = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let sent = self.canaries.clock.now().saturating_duration_since(self.origin);
         let sent_us = u64::try_from(sent.as_micros()).unwrap_or(u64::MAX);
-        let canary = Canary { singer: &self.name, number, sent_us }.to_compact_string();
+        let (singer, master) = (&self.name, &self.master);
+        let canary = Canary { singer, number, sent_us, master }.to_compact_string();
         let key = (self.key)();
         let refusal = match self.call(link, key.as_deref(), &canary).await {
             Err(CallError::Refused(text)) if key.is_some() => {
@@ -315,24 +319,6 @@ impl Receive for Ear {
     }
 }
 
-impl<'a> Canary<'a> {
-    fn parse(payload: &'a [u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(payload).ok()?.split(':');
-        let canary = Self {
-            singer: parts.next()?,
-            number: parts.next()?.parse().ok()?,
-            sent_us: parts.next()?.parse().ok()?,
-        };
-        parts.next().is_none().then_some(canary)
-    }
-}
-
-impl fmt::Display for Canary<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.singer, self.number, self.sent_us)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use hyper::StatusCode;
@@ -370,23 +356,14 @@ mod tests {
     }
 
     fn sung(singer: &Singer, number: u64, sent_us: u64) -> Bytes {
-        Bytes::from(Canary { singer: &singer.name, number, sent_us }.to_string())
-    }
-
-    #[test]
-    fn what_is_no_canary_is_none() {
-        for text in ["", "a", "a:1", "a:1:2:3", "a:x:1", "a:1:-1", "a:1:99999999999999999999999"] {
-            assert_eq!(Canary::parse(text.as_bytes()), None, "{text}");
-        }
-        assert_eq!(Canary::parse(&[0xff, 0xfe]), None);
-        let canary = Canary { singer: "a", number: 1, sent_us: 2 };
-        assert_eq!(Canary::parse(b"a:1:2"), Some(canary));
+        let (singer, master) = (&singer.name, &singer.master);
+        Bytes::from(Canary { singer, number, sent_us, master }.to_string())
     }
 
     #[test]
     fn a_reader_takes_only_its_own_canaries_out() {
         let (canaries, _) = canaries(&Clock::manual(0), Limits::default());
-        let singer = canaries.singer(|| None);
+        let singer = canaries.singer("", || None);
         let rest = Arc::new(Rest::default());
         let receive: Arc<dyn Receive> = Arc::clone(&rest) as _;
         let ear = Ear { canaries: Arc::clone(&canaries), reader: 1, receive };
@@ -402,7 +379,7 @@ mod tests {
     fn delivery_works_when_every_reader_has_heard_a_fresh_one() {
         let clock = Clock::manual(0);
         let (canaries, health) = canaries(&clock, Limits::default());
-        let singer = canaries.singer(|| None);
+        let singer = canaries.singer("", || None);
         let works = || health.delivery().status == StatusCode::OK;
         clock.advance(Duration::from_secs(60));
         let now_us = 60_000_000;
@@ -415,14 +392,39 @@ mod tests {
         canaries.hear(1, &sung(&singer, 1, now_us));
         assert!(works());
     }
+
     #[test]
     fn each_master_has_to_be_heard_and_one_that_is_gone_has_not() {
         let (canaries, health) = canaries(&Clock::manual(0), Limits::default());
         let works = || health.delivery().status == StatusCode::OK;
-        let (one, two) = (canaries.singer(|| None), canaries.singer(|| None));
+        let (one, two) = (canaries.singer("m1", || None), canaries.singer("m2", || None));
         (0..2).for_each(|reader| canaries.hear(reader, &sung(&one, 1, 0)));
         assert!(!works(), "of the other nothing was heard");
         drop(two);
         assert!(works());
+    }
+    #[test]
+    fn a_canary_of_another_node_shows_something_of_the_master_that_it_went_over_alone() {
+        let is_ready_after = |masters: &[&str]| {
+            let clock = Clock::manual(0);
+            let (canaries, health) = canaries(&clock, Limits::default());
+            let singers = ["m1", "m2"].map(|master| canaries.singer(master, || None));
+            for _ in 0..100 {
+                clock.advance(Duration::from_millis(100));
+                for master in masters {
+                    let canary = Canary { singer: "other", number: 1, sent_us: 0, master };
+                    canaries.hear(0, &Bytes::from(canary.to_string()));
+                }
+                let now_us = u64::try_from(
+                    clock.now().saturating_duration_since(singers[1].origin).as_micros(),
+                );
+                let canary = sung(&singers[1], 1, now_us.expect("not for so long"));
+                (0..2).for_each(|reader| canaries.hear(reader, &canary));
+            }
+            health.ready().status == StatusCode::OK
+        };
+        assert!(is_ready_after(&["m2"]), "the one that is away may be away for all");
+        assert!(is_ready_after(&["m2", ""]), "nobody knows which this was");
+        assert!(!is_ready_after(&["m2", "m1"]), "others do better over the same");
     }
 }

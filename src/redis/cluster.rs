@@ -280,7 +280,7 @@ impl Supervisor {
         let joining = Joining {
             shard: Arc::clone(&self.shard),
             keys: self.keys.clone(),
-            place: master.place.clone(),
+            master: master.clone(),
             number,
             events: self.events.clone(),
             hearing: self.hearing.subscribe(),

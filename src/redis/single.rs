@@ -26,7 +26,7 @@ pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place 
     let number = shard.number();
     let mut masters = Masters::watch(&shard.options().source, number, &stop);
     let key = shard.keys().canary(number);
-    let singer = shard.canaries().singer(move || Some(key.clone()));
+    let singer = shard.canaries().singer("", move || Some(key.clone()));
     let mut before = None;
     let mut last_place = None;
     let mut complaint = Complaint::default();

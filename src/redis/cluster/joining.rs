@@ -14,17 +14,16 @@ use crate::redis::canary::Singer;
 use crate::redis::dial::ConnectionError;
 use crate::redis::keys::Keys;
 use crate::redis::link::Link;
-use crate::redis::options::Place;
 use crate::redis::routes::Attachment;
 use crate::redis::shard::{Complaint, RETRY, Shard, reason};
 use crate::redis::single::Tasks;
-use crate::redis::slots::tag_of;
+use crate::redis::slots::{Master, tag_of};
 
 /// See the [module](self).
 pub(super) struct Joining {
     pub shard: Arc<Shard>,
     pub keys: Keys,
-    pub place: Place,
+    pub master: Master,
     pub number: u64,
     pub events: mpsc::Sender<Event>,
     /// Where the readers hear everything, if anywhere.
@@ -37,30 +36,31 @@ impl Joining {
         let stop = self.stop.clone();
         stop.run_until_cancelled(async {
             let mut complaint = Complaint::default();
-            let singer = self.shard.canaries().singer(self.canary_key());
+            let singer = self.shard.canaries().singer(&self.master.id, self.canary_key());
             loop {
                 let mut tasks = JoinSet::new();
                 match self.open(&mut tasks).await {
                     Err(error) => {
                         singer.way().lost(&error);
-                        complaint.about(&self.shard, &self.place, &error);
+                        complaint.about(&self.shard, &self.master.place, &error);
                     }
                     Ok(attachment) => {
                         complaint = Complaint::default();
                         singer.way().connected();
                         let link = attachment.link.clone();
-                        let up = Event::Up(self.place.clone(), self.number, Box::new(attachment));
+                        let up =
+                            Event::Up(self.master.place.clone(), self.number, Box::new(attachment));
                         let _ = self.events.send(up).await;
                         let error = tokio::select! {
                             ended = tasks.join_next() => reason(ended),
                             error = self.sing(&singer, &link) => error,
                         };
                         singer.way().lost(&error);
-                        let (shard, place) = (self.shard.number(), &self.place);
+                        let (shard, place) = (self.shard.number(), &self.master.place);
                         tracing::warn!(shard, %place, %error, "Redis was lost");
                     }
                 }
-                let _ = self.events.send(Event::Down(self.place.clone(), self.number)).await;
+                let _ = self.events.send(Event::Down(self.master.place.clone(), self.number)).await;
                 tasks.shutdown().await;
                 tokio::time::sleep(RETRY).await;
             }
@@ -70,7 +70,8 @@ impl Joining {
 
     /// What canaries are written under: a key in a slot that is at this master, as far as is known.
     fn canary_key(&self) -> impl Fn() -> Option<CompactString> + use<> {
-        let (shard, keys, place) = (Arc::clone(&self.shard), self.keys.clone(), self.place.clone());
+        let (shard, keys, place) =
+            (Arc::clone(&self.shard), self.keys.clone(), self.master.place.clone());
         let last: Mutex<Option<(u16, CompactString)>> = Mutex::default();
         move || {
             let mut last = last.lock();
@@ -113,15 +114,15 @@ impl Joining {
             let error = match singer.prove(link, limit).await {
                 Ok(()) => {
                     complaint = Complaint::default();
-                    let heard = Event::Heard(self.place.clone(), self.number, home);
+                    let heard = Event::Heard(self.master.place.clone(), self.number, home);
                     // The supervisor is gone, or takes it; and so below.
                     let _ = self.events.send(heard).await;
                     singer.until_unheard(link).await
                 }
                 Err(error) => error,
             };
-            complaint.about(&self.shard, &self.place, &error);
-            let unheard = Event::Unheard(self.place.clone(), self.number);
+            complaint.about(&self.shard, &self.master.place, &error);
+            let unheard = Event::Unheard(self.master.place.clone(), self.number);
             if self.events.send(unheard).await.is_err() {
                 return error;
             }
@@ -132,7 +133,8 @@ impl Joining {
     async fn open(&self, tasks: &mut Tasks) -> Result<Attachment, ConnectionError> {
         let (options, keys) = (self.shard.options(), self.keys.clone());
         let (attachment, drivers) =
-            Attachment::open(&self.place, options, keys, None, true, self.shard.meter()).await?;
+            Attachment::open(&self.master.place, options, keys, None, true, self.shard.meter())
+                .await?;
         for driver in drivers {
             tasks.spawn(driver.run(self.stop.clone()));
         }
