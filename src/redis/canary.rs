@@ -1,8 +1,8 @@
 //! Canaries: short messages that go the way of publications all the time, so that it is known
 //! whether what is published arrives.
 //!
-//! Each is written and published by a script over the connection for commands, and is to be heard
-//! on every PUB/SUB connection, since each of those has a channel of canaries to itself. All nodes
+//! Each is written and published by a script over the connection that publications into streams take,
+//! so that with `min_replicas` it waits for replicas as they do, and is to be heard on every PUB/SUB connection, since each of those has a channel of canaries to itself. All nodes
 //! hear those of all: while one's own stay away, others show that Redis delivers. In a cluster they
 //! are sent over every master, each by a [`Singer`] of its own, and say which: what comes over one of
 //! the masters shows nothing of another.
@@ -29,7 +29,7 @@ use super::dial::ConnectionError;
 use super::keys::Keys;
 use super::link::{CallError, Link};
 use super::script::Script;
-use super::shard::Receive;
+use super::shard::{Complaint, Receive};
 use super::slots::is_redirection;
 use crate::telemetry::health::Way;
 use crate::telemetry::metrics::labels::RedisShard;
@@ -75,6 +75,7 @@ pub(super) struct Singer {
     /// Canaries carry the time since then.
     origin: Instant,
     way: Way,
+    complaint: Mutex<Complaint>,
 }
 
 /// Receives for one reader: takes its canaries out, and hands on the rest.
@@ -129,6 +130,7 @@ impl Canaries {
             sent: AtomicU64::new(0),
             origin: self.clock.now(),
             way: self.reporting.health.watch(self.number, self.perches.len()),
+            complaint: Mutex::default(),
         });
         let mut singers = self.singers.lock();
         singers.retain(|singer| singer.strong_count() > 0);
@@ -192,11 +194,11 @@ impl Singer {
             let sent = clock.now();
             match self.send(link).await {
                 Ok(number) => taken = taken.or(Some((number, sent))),
-                Err(CallError::Refused(text)) => self.way.answered(Some(&text)),
                 // The connection ends, and says why itself.
                 Err(CallError::Unavailable | CallError::OutcomeUnknown) => {
                     return std::future::pending().await;
                 }
+                Err(objection) => self.answered(Some(&objection)),
             }
             let Some((number, sent)) = taken else { continue };
             let heard = self.heard.borrow().clone();
@@ -223,31 +225,56 @@ impl Singer {
         let (singer, master) = (&self.name, &self.master);
         let canary = Canary { singer, number, sent_us, master }.to_compact_string();
         let key = (self.key)();
-        let refusal = match self.call(link, key.as_deref(), &canary).await {
+        let objection = match self.call(link, key.as_deref(), &canary).await {
             Err(CallError::Refused(text)) if key.is_some() => {
                 // Whether it can be published is known all the same.
                 self.call(link, None, &canary).await?;
                 // A slot on its way says nothing of its master.
-                if is_redirection(&text) { CompactString::default() } else { text }
+                (!is_redirection(&text)).then_some(CallError::Refused(text))
             }
             answer => answer?,
         };
-        self.way.answered((!refusal.is_empty()).then_some(refusal.as_str()));
+        self.answered(objection.as_ref());
         Ok(number)
     }
 
-    /// Why it could not be written, or nothing.
+    /// Publishes it; why it is not kept as it should be, if so.
     async fn call(
         &self,
         link: &Link,
         key: Option<&str>,
         canary: &str,
-    ) -> Result<CompactString, CallError> {
+    ) -> Result<Option<CallError>, CallError> {
         let mut args: Vec<&str> = key.into_iter().collect();
         args.extend([canary, KEPT]);
         args.extend(self.canaries.channels().map(CompactString::as_str));
-        let answer = link.run(Script::Canary, u64::from(key.is_some()), &args).await?;
-        Ok(answer.str().unwrap_or_default().into())
+        match link.run(Script::Canary, u64::from(key.is_some()), &args).await {
+            Ok(answer) => {
+                let refusal = answer.str().filter(|refusal| !refusal.is_empty());
+                Ok(refusal.map(|refusal| CallError::Refused(refusal.into())))
+            }
+            Err(few @ CallError::TooFewReplicas { .. }) => Ok(Some(few)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells health of it, and the log seldom.
+    fn answered(&self, objection: Option<&CallError>) {
+        let error = objection.map(|objection| match objection {
+            CallError::Refused(text) => format!("Redis refuses to write: {text}"),
+            other => other.to_string(),
+        });
+        self.way.answered(error.as_deref());
+        let Canaries { clock, number: shard, .. } = &*self.canaries;
+        match &error {
+            Some(error) if self.complaint.lock().is_news(clock.now(), error) => {
+                tracing::warn!(shard, %error, "what is published is not kept as it should be");
+            }
+            None if self.complaint.lock().is_over() => {
+                tracing::info!(shard, "what is published is kept again");
+            }
+            _ => {}
+        }
     }
 
     fn hear(&self, reader: usize, canary: &Canary<'_>) {

@@ -242,13 +242,18 @@ impl Driver {
     /// Hands out the answers of the batch that replicas were waited for.
     fn release(&mut self, count: &Value) {
         self.is_waiting = false;
-        let wanted = self.replicas.as_ref().map_or(0, |replicas| u64::from(replicas.count));
-        // A server that stops being a master answers with an error.
-        let is_kept = count.number().is_some_and(|count| count >= wanted);
-        let outcome = if is_kept { CallOutcome::Done } else { CallOutcome::Unknown };
+        let failure = match (&self.replicas, count.number()) {
+            (Some(Replicas { count, timeout }), Some(had)) if had < u64::from(*count) => {
+                Some(CallError::TooFewReplicas { wanted: *count, had, within: *timeout })
+            }
+            (_, Some(_)) => None,
+            // A server that stops being a master answers with an error.
+            (_, None) => Some(CallError::OutcomeUnknown),
+        };
+        let outcome = if failure.is_none() { CallOutcome::Done } else { CallOutcome::Unknown };
         self.meter.calls(outcome, self.held.len());
         for (answer, value) in self.held.drain(..) {
-            let _ = answer.send(if is_kept { Ok(value) } else { Err(CallError::OutcomeUnknown) });
+            let _ = answer.send(failure.clone().map_or(Ok(value), Err));
         }
     }
 }

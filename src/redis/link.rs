@@ -44,10 +44,15 @@ pub enum CallError {
     /// There is no connection. Nothing was sent.
     #[error("Redis is unavailable")]
     Unavailable,
-    /// The connection ended before the answer came, or too few replicas have what was written: it
-    /// may or may not be done, and may or may not last.
+    /// The connection ended before the answer came: it may or may not be done.
     #[error("Redis did not answer, so the outcome is unknown")]
     OutcomeUnknown,
+    /// It is done, and may or may not last.
+    #[error(
+        "engine.redis.min_replicas is {wanted}, and {had} replicas had what was written within \
+         {within:?}"
+    )]
+    TooFewReplicas { wanted: u32, had: u64, within: Duration },
     /// Redis refused.
     #[error("Redis refused: {0}")]
     Refused(CompactString),

@@ -112,6 +112,11 @@ impl Attachment {
         &self.keys
     }
 
+    /// What publications into streams go over.
+    pub(super) fn publishing(&self) -> &Link {
+        self.link_for(Durability::Replicas)
+    }
+
     fn link_for(&self, durability: Durability) -> &Link {
         match durability {
             Durability::Master => &self.link,

@@ -377,8 +377,8 @@ pub(super) fn reason(
     }
 }
 
-/// Says what keeps us from connecting: when it is something new, and from time to time.
-#[derive(Default)]
+/// Says what is wrong: when it is something new, and from time to time.
+#[derive(Debug, Default)]
 pub(super) struct Complaint {
     last: String,
     since: Option<Instant>,
@@ -390,11 +390,24 @@ impl Complaint {
         if matches!(error, ConnectionError::Evicts(_)) && *shard.attachments.borrow() == 0 {
             shard.unfit.send_replace(Some(format!("{place}: {text}")));
         }
+        if self.is_news(now, &text) {
+            tracing::warn!(shard = shard.number, %place, %error, "cannot use Redis, trying on");
+        }
+    }
+
+    /// Whether this is to be said now.
+    pub fn is_news(&mut self, now: Instant, text: &str) -> bool {
         let is_due =
             self.since.is_none_or(|since| now.saturating_duration_since(since) >= REMIND_EVERY);
-        if is_due || text != self.last {
-            tracing::warn!(shard = shard.number, %place, %error, "cannot use Redis, trying on");
-            (self.last, self.since) = (text, Some(now));
+        let is_news = is_due || text != self.last;
+        if is_news {
+            (self.last, self.since) = (text.to_owned(), Some(now));
         }
+        is_news
+    }
+
+    /// Nothing is wrong any more; whether something was.
+    pub fn is_over(&mut self) -> bool {
+        std::mem::take(self).since.is_some()
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place 
             tokio::select! {
                 biased;
                 ended = tasks.join_next() => Err(reason(ended)),
-                proven = singer.prove(&attachment.link, limit) => proven.map(|()| attachment),
+                proven = singer.prove(attachment.publishing(), limit) => proven.map(|()| attachment),
             }
         };
         let attached = attached.await;
@@ -53,7 +53,7 @@ pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place 
                 complaint = Complaint::default();
                 tracing::info!(shard = number, %place, "connected to Redis");
                 singer.way().connected();
-                let (singing, link) = (Arc::clone(&singer), attachment.link.clone());
+                let (singing, link) = (Arc::clone(&singer), attachment.publishing().clone());
                 let singing = async move { Err(singing.until_unheard(&link).await) };
                 let singing = token.clone().run_until_cancelled_owned(singing);
                 tasks.spawn(singing.map(|ended| ended.unwrap_or(Ok(()))));

@@ -19,5 +19,6 @@ mod positions;
 mod presence;
 pub mod process;
 mod proxy;
+mod replicas;
 mod tap;
 mod wait;

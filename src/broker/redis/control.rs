@@ -56,7 +56,9 @@ impl RedisControl {
                 Ok(_) => return Ok(()),
                 // Nothing was sent, so that the next may try.
                 Err(CallError::Unavailable) => {}
-                Err(CallError::OutcomeUnknown) => return Err(BrokerError::OutcomeUnknown),
+                Err(CallError::OutcomeUnknown | CallError::TooFewReplicas { .. }) => {
+                    return Err(BrokerError::OutcomeUnknown);
+                }
                 Err(CallError::Refused(answer)) => {
                     if self.complaint.may(self.clock.unix_millis()) {
                         tracing::warn!(%answer, "Redis refused a control message");

@@ -219,7 +219,9 @@ impl RedisBroker {
     fn failed(&self, error: &CallError) -> BrokerError {
         match error {
             CallError::Unavailable => BrokerError::Unavailable,
-            CallError::OutcomeUnknown => BrokerError::OutcomeUnknown,
+            CallError::OutcomeUnknown | CallError::TooFewReplicas { .. } => {
+                BrokerError::OutcomeUnknown
+            }
             CallError::Refused(text) => {
                 self.complain(text);
                 BrokerError::Unavailable

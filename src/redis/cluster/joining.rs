@@ -47,7 +47,7 @@ impl Joining {
                     Ok(attachment) => {
                         complaint = Complaint::default();
                         singer.way().connected();
-                        let link = attachment.link.clone();
+                        let link = attachment.publishing().clone();
                         let up =
                             Event::Up(self.master.place.clone(), self.number, Box::new(attachment));
                         let _ = self.events.send(up).await;

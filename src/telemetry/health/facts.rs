@@ -13,8 +13,8 @@ pub(super) struct Facts {
     connections: Vec<Heard>,
     /// Why there is no connection.
     away: Option<String>,
-    /// Since when Redis refuses to write, and what it says.
-    refusal: Option<(Instant, String)>,
+    /// Since when what is published is not kept as it should be, and why.
+    unkept: Option<(Instant, String)>,
 }
 
 /// What one PUB/SUB connection has heard.
@@ -54,15 +54,15 @@ pub(super) enum What {
     Unheard,
     /// One of them does not: which, counted from 1, and of how many.
     Deaf { connection: usize, of: usize },
-    /// Redis does not write.
-    Refused(String),
+    /// What is published is not kept as it should be, for this reason.
+    Unkept(String),
 }
 
 impl Facts {
     pub fn new(shard: usize, connections: usize, now: Instant) -> Self {
         let connections = vec![Heard::default(); connections];
         let away = Some("not tried yet".to_owned());
-        Self { shard, began: now, connections, away, refusal: None }
+        Self { shard, began: now, connections, away, unkept: None }
     }
 
     pub fn heard_own(&mut self, connection: usize, sent: Instant) {
@@ -84,9 +84,9 @@ impl Facts {
         }
     }
 
-    pub fn answered(&mut self, refusal: Option<&str>, now: Instant) {
-        self.refusal = refusal.map(|text| {
-            let since = self.refusal.as_ref().map_or(now, |(since, _)| *since);
+    pub fn answered(&mut self, objection: Option<&str>, now: Instant) {
+        self.unkept = objection.map(|text| {
+            let since = self.unkept.as_ref().map_or(now, |(since, _)| *since);
             (since, text.to_owned())
         });
     }
@@ -118,9 +118,9 @@ impl Facts {
             let since = heard.own.unwrap_or(self.began);
             return Some(Fault { shard: self.shard, since, is_own, what });
         }
-        let (since, text) = self.refusal.as_ref()?;
+        let (since, text) = self.unkept.as_ref()?;
         let is_long = now.saturating_duration_since(*since) > limits.timeout;
-        let what = What::Refused(text.clone());
+        let what = What::Unkept(text.clone());
         is_long.then_some(Fault { shard: self.shard, since: *since, is_own: false, what })
     }
 }

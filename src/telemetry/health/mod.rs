@@ -212,10 +212,10 @@ impl Way {
         self.learn(|facts| facts.heard_other(now, patience));
     }
 
-    /// Redis has answered a canary: it could write, or says why not.
-    pub fn answered(&self, refusal: Option<&str>) {
+    /// Redis has answered a canary: it is kept, or what the matter is.
+    pub fn answered(&self, objection: Option<&str>) {
         let now = self.health.clock.now();
-        self.learn(|facts| facts.answered(refusal, now));
+        self.learn(|facts| facts.answered(objection, now));
     }
 
     /// There are connections.

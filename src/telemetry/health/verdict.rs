@@ -128,7 +128,7 @@ impl fmt::Display for What {
             Self::Deaf { connection, of } => {
                 write!(f, "PUB/SUB connection {connection} of {of} hears no canaries")
             }
-            Self::Refused(text) => write!(f, "Redis refuses to write: {text}"),
+            Self::Unkept(reason) => f.write_str(reason),
         }
     }
 }
