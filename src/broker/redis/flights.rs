@@ -157,7 +157,7 @@ mod tests {
     async fn reads_of_one_question_keep_a_distance_and_gather_those_who_come_meanwhile() {
         let (count, gate) = (Arc::default(), Arc::new(Semaphore::new(usize::MAX >> 4)));
         let flights = Flights::default();
-        let began = tokio::time::Instant::now();
+        let began = tokio::time::interval(Duration::from_secs(1)).tick().await;
         let ask = |after: u64| {
             let (flights, count, gate) = (&flights, &count, &gate);
             async move {
