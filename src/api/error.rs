@@ -47,13 +47,16 @@ impl From<node::Error> for ApiError {
                 (ApiErrorCode::UNRECOVERABLE_POSITION, "the position is of another epoch")
             }
             node::Error::Internal(reason) => (ApiErrorCode::INTERNAL, reason),
-            node::Error::OutcomeUnknown => {
-                let code = ApiErrorCode { message: OUTCOME_UNKNOWN, ..ApiErrorCode::INTERNAL };
-                (code, OUTCOME_UNKNOWN)
-            }
+            node::Error::Unavailable(reason) => (internal(reason), reason),
+            node::Error::OutcomeUnknown => (internal(OUTCOME_UNKNOWN), OUTCOME_UNKNOWN),
         };
         Self { code, reason }
     }
+}
+
+/// 100, and what the caller is to know about it.
+fn internal(message: &'static str) -> ApiErrorCode {
+    ApiErrorCode { message, ..ApiErrorCode::INTERNAL }
 }
 
 impl Serialize for ApiError {
@@ -77,10 +80,18 @@ mod tests {
             (node::Error::NotAvailable("why"), 108),
             (node::Error::UnrecoverablePosition, 112),
             (node::Error::Internal("why"), 100),
+            (node::Error::Unavailable("why"), 100),
             (node::Error::OutcomeUnknown, 100),
         ] {
             assert_eq!(ApiError::from(error.clone()).code.code, code, "{error:?}");
         }
+    }
+
+    #[test]
+    fn callers_can_tell_a_fault_that_passes_from_one_of_ours() {
+        let told = |error| ApiError::from(error).code.message;
+        assert_eq!(told(node::Error::Unavailable("try again")), "try again");
+        assert_eq!(told(node::Error::Internal("try again")), "internal server error");
     }
 
     #[test]

@@ -107,6 +107,9 @@ pub enum Error {
     /// A backend or another node failed; try again.
     #[error("{0}")]
     Internal(&'static str),
+    /// The same, with a text that callers of the server API may act upon.
+    #[error("{0}")]
+    Unavailable(&'static str),
     /// A publication may have been published or not, and what was may be lost again.
     #[error("the broker did not answer: published or not")]
     OutcomeUnknown,
@@ -117,18 +120,23 @@ impl From<BrokerError> for Error {
         match error {
             BrokerError::UnrecoverablePosition => Self::UnrecoverablePosition,
             BrokerError::BadRequest(what) => Self::BadRequest(what),
-            BrokerError::Unavailable => Self::Internal("the broker is unavailable, try again"),
-            BrokerError::ArchiveUnavailable => {
-                Self::Internal("the archive cannot take more now, try again")
+            // Which of the two it was is in the log.
+            BrokerError::Unavailable => {
+                Self::Unavailable("Redis is unavailable or refuses, nothing was done, try again")
             }
-            BrokerError::OutcomeUnknown => Self::Internal("the broker did not answer: done or not"),
+            BrokerError::ArchiveUnavailable => {
+                Self::Unavailable("the archive cannot take more now, nothing was done, try again")
+            }
+            BrokerError::OutcomeUnknown => {
+                Self::Unavailable("Redis did not answer, done or not, try again")
+            }
         }
     }
 }
 
 impl From<PresenceError> for Error {
     fn from(PresenceError: PresenceError) -> Self {
-        Self::Internal("presence is unavailable")
+        Self::Unavailable("presence is unavailable, try again")
     }
 }
 

@@ -32,7 +32,8 @@ impl From<node::Error> for Refusal {
             node::Error::BadRequest(_) => ErrorCode::BAD_REQUEST,
             node::Error::NotAvailable(_) => ErrorCode::NOT_AVAILABLE,
             node::Error::UnrecoverablePosition => ErrorCode::UNRECOVERABLE_POSITION,
-            node::Error::Internal(_) => ErrorCode::INTERNAL,
+            // Clients learn that they may try again, and the words that they know for that.
+            node::Error::Internal(_) | node::Error::Unavailable(_) => ErrorCode::INTERNAL,
             // Temporary, but not to be repeated blindly: clients have no idempotency keys.
             node::Error::OutcomeUnknown => {
                 ErrorCode { message: "outcome unknown", ..ErrorCode::INTERNAL }

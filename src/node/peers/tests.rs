@@ -105,7 +105,7 @@ async fn what_others_cannot_be_told_is_not_done_here_either() {
     let node = node(Controller::Kept(Mutex::new(None)));
     let ann = connect(&node, "ann");
     let refused = node.disconnect_user(of("ann"), Disconnect::FORCE_DISCONNECT).await;
-    assert!(matches!(refused, Err(Error::Internal(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     assert_eq!(closing(&ann), None);
     assert!(matches!(node.active_channels("").await, Err(Error::Internal(_))));
 }
