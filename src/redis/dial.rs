@@ -36,6 +36,8 @@ pub enum ConnectionError {
     Io(#[from] io::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    #[error("no answer to the TLS handshake within {0:?}: does the server speak TLS at this port?")]
+    NoHandshake(Duration),
     #[error("closed by the server")]
     Closed,
     #[error(transparent)]
@@ -70,9 +72,12 @@ impl Conversation {
     /// When that fails or takes longer than `access` allows.
     pub async fn open(place: &Place, access: &Access) -> Result<Self, ConnectionError> {
         let limit = access.connect_timeout;
-        let wire = timeout(limit, connect(place, access))
-            .await
-            .map_err(|_| ConnectionError::Timeout(limit))??;
+        let mut shakes_hands = false;
+        let connected = timeout(limit, connect(place, access, &mut shakes_hands)).await;
+        let wire = connected.map_err(|_| match shakes_hands {
+            true => ConnectionError::NoHandshake(limit),
+            false => ConnectionError::Timeout(limit),
+        })??;
         let (decoder, input) = (Decoder::default(), BytesMut::new());
         let mut conversation = Self { wire, decoder, input, timeout: access.io_timeout };
         conversation.introduce(access).await?;
@@ -160,7 +165,7 @@ impl From<&ConnectionError> for PubSubError {
     fn from(error: &ConnectionError) -> Self {
         match error {
             ConnectionError::Io(_) | ConnectionError::Closed => Self::Connection,
-            ConnectionError::Timeout(_) => Self::Timeout,
+            ConnectionError::Timeout(_) | ConnectionError::NoHandshake(_) => Self::Timeout,
             ConnectionError::Refused(_)
             | ConnectionError::Lacks(_)
             | ConnectionError::Evicts(_) => Self::Refused,
@@ -184,7 +189,12 @@ pub(super) fn refused(answer: &Value) -> Result<(), ConnectionError> {
     }
 }
 
-async fn connect(place: &Place, access: &Access) -> Result<Box<dyn Wire>, ConnectionError> {
+/// Notes when it begins with the handshake of TLS.
+async fn connect(
+    place: &Place,
+    access: &Access,
+    shakes_hands: &mut bool,
+) -> Result<Box<dyn Wire>, ConnectionError> {
     let (host, port) = match place {
         Place::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
         Place::Tcp { host, port } => (host.as_str(), *port),
@@ -192,5 +202,6 @@ async fn connect(place: &Place, access: &Access) -> Result<Box<dyn Wire>, Connec
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = &access.tls else { return Ok(Box::new(stream)) };
+    *shakes_hands = true;
     Ok(Box::new(tls.begin(host, stream).await?))
 }

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::dial::{ConnectionError, Conversation};
 use super::options::{Access, Place, Source};
 use super::resp::{Command, Value};
+use super::shard::Complaint;
+use crate::time::Clock;
 
 /// How often a sentinel is asked, and how soon again when it does not answer.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -38,7 +40,7 @@ type Reports = watch::Sender<Vec<Option<Report>>>;
 
 impl Masters {
     /// Starts to watch, until `stop`.
-    pub fn watch(source: &Source, shard: usize, stop: &CancellationToken) -> Self {
+    pub fn watch(source: &Source, shard: usize, clock: &Clock, stop: &CancellationToken) -> Self {
         let (places, master_name, access) = match source {
             Source::Sentinels { places, master_name, access } => (places, master_name, access),
             Source::Fixed(place) => return Self::always(Some(place.clone())),
@@ -53,6 +55,7 @@ impl Masters {
                 access: access.clone(),
                 index,
                 shard,
+                clock: clock.clone(),
                 reports: Arc::clone(&reports),
             };
             tokio::spawn(stop.clone().run_until_cancelled_owned(sentinel.follow()));
@@ -107,26 +110,26 @@ struct Sentinel {
     access: Access,
     index: usize,
     shard: usize,
+    clock: Clock,
     reports: Arc<Reports>,
 }
 
 impl Sentinel {
     async fn follow(self) {
-        let mut is_known_away = false;
+        let mut complaint = Complaint::default();
         loop {
-            let result = self.listen(&mut is_known_away).await;
+            let result = self.listen(&mut complaint).await;
             self.report(None);
             let Err(error) = result else { continue };
-            if !is_known_away {
-                let (shard, sentinel) = (self.shard, &self.place);
-                tracing::warn!(shard, %sentinel, %error, "a sentinel does not answer, asking on");
-                is_known_away = true;
+            if complaint.is_news(self.clock.now(), &error.to_string()) {
+                let Self { shard, place: sentinel, master_name: master, .. } = &self;
+                tracing::warn!(shard, %sentinel, master, %error, "cannot use a sentinel, trying on");
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
-    async fn listen(&self, is_known_away: &mut bool) -> Result<(), ConnectionError> {
+    async fn listen(&self, complaint: &mut Complaint) -> Result<(), ConnectionError> {
         let mut events = Conversation::open(&self.place, &self.access).await?;
         events.ask(&[Command::new("SUBSCRIBE").arg("+switch-master")]).await?;
         let mut questions = Conversation::open(&self.place, &self.access).await?;
@@ -135,7 +138,7 @@ impl Sentinel {
             let answers = questions.ask(&question).await?;
             let report = answers.first().and_then(report_of);
             self.report(Some(report.ok_or(ConnectionError::Unexpected("what SENTINEL tells"))?));
-            if std::mem::take(is_known_away) {
+            if complaint.is_over() {
                 tracing::info!(shard = self.shard, sentinel = %self.place, "a sentinel answers");
             }
             tokio::select! {

@@ -263,6 +263,10 @@ impl Shard {
         &self.listening
     }
 
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     pub(super) fn now(&self) -> tokio::time::Instant {
         self.clock.now().into()
     }

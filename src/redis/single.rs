@@ -24,7 +24,7 @@ pub(super) type Tasks = JoinSet<Result<(), ConnectionError>>;
 /// Keeps a shard connected to its master; ends with its place if that is a node of a cluster.
 pub(super) async fn follow(shard: Arc<Shard>, stop: CancellationToken) -> Place {
     let number = shard.number();
-    let mut masters = Masters::watch(&shard.options().source, number, &stop);
+    let mut masters = Masters::watch(&shard.options().source, number, shard.clock(), &stop);
     let key = shard.keys().canary(number);
     let singer = shard.canaries().singer("", move || Some(key.clone()));
     let mut before = None;

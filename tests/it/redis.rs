@@ -19,6 +19,7 @@ mod positions;
 mod presence;
 pub mod process;
 mod proxy;
+mod refusals;
 mod replicas;
 mod tap;
 mod wait;

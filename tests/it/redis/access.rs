@@ -20,10 +20,8 @@ async fn sentinel_and_redis_have_passwords_of_their_own() {
 
     let wrong = passwords.replace("mustard", "hunter2");
     let refused = Server::start(&format!("{}{wrong}{OPEN}", group.settings())).await;
-    let line = refused
-        .log()
-        .wait_for(|line| line["message"] == "a sentinel does not answer, asking on")
-        .await;
+    let line =
+        refused.log().wait_for(|line| line["message"] == "cannot use a sentinel, trying on").await;
     assert!(line["error"].as_str().is_some_and(|error| error.contains("WRONGPASS")), "{line}");
     assert!(refused.log().lines().iter().all(|line| !line.contains("hunter2")));
 }
@@ -51,7 +49,7 @@ async fn sentinel_and_redis_speak_tls_and_want_to_see_a_certificate() {
 
     // Who shows none is not let in: neither by the sentinels nor by Redis.
     for (redis, sentinel, complaint) in [
-        (&shown[..], &trust[..], "a sentinel does not answer, asking on"),
+        (&shown[..], &trust[..], "cannot use a sentinel, trying on"),
         (&trust[..], &shown[..], "cannot use Redis, trying on"),
     ] {
         let sections = section("tls", redis) + &section("sentinel_tls", sentinel);
