@@ -7,7 +7,7 @@ import { Emitter, emitState, guarded, type Undo } from './emitter.js';
 import { environmentOf } from './environment.js';
 import { BobolinkError, ErrorCode } from './errors.js';
 import { redacted } from './log.js';
-import { clientState, newConnection, settingsOf, stepConnection } from './machines/connection.js';
+import { newConnection, settingsOf, stepConnection } from './machines/connection.js';
 import type {
   ClientState,
   Connection,
@@ -52,7 +52,6 @@ export class Client<Channels extends object = Record<string, unknown>> {
   readonly #timers: Timers<ConnectionTimer>;
   readonly #readiness: Readiness;
   #connection: Connection;
-  #state: ClientState;
   #socket: Socket | undefined;
   /** Whether commands of subscriptions have somewhere to go. */
   #linked = false;
@@ -88,7 +87,6 @@ export class Client<Channels extends object = Record<string, unknown>> {
       forget: (channel) => this.#subscriptions.delete(channel),
     };
     this.#connection = newConnection(settings, options.token ?? '');
-    this.#state = clientState(this.#connection.phase);
     this.#stopListening = environment.network((type) =>
       this.#dispatch(type === 'visible' ? { type, idle: this.#idle() } : { type }),
     );
@@ -96,7 +94,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
 
   /** The same object until it changes. */
   get state(): ClientState {
-    return this.#state;
+    return this.#connection.state;
   }
 
   /** Listens until the returned function is called or the client is closed. */
@@ -248,7 +246,6 @@ export class Client<Channels extends object = Record<string, unknown>> {
 
   #report(state: ClientState): void {
     const { requests } = this.#link;
-    this.#state = state;
     if (state.name === 'connected') {
       requests.open('open');
     } else if (state.name !== 'connecting') {

@@ -6,7 +6,7 @@ import { Emitter, emitState, type Undo } from './emitter.js';
 import type { Environment } from './environment.js';
 import { BobolinkError, ErrorCode } from './errors.js';
 import type { LogEntry } from './log.js';
-import { newMembership, stepSubscription, subscriptionState } from './machines/subscription.js';
+import { newMembership, stepSubscription } from './machines/subscription.js';
 import type {
   Membership,
   SubscriptionEffect,
@@ -75,7 +75,6 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   readonly #timers: Timers<SubscriptionTimer>;
   readonly #readiness: Readiness;
   #membership: Membership;
-  #state: SubscriptionState;
   #data: unknown;
   #filter: TagsFilter | undefined;
   #decode: DeltaDecoder | undefined;
@@ -97,12 +96,11 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     this.#readiness = new Readiness(link.environment.clock);
     const settings = { renewable: !!getToken, loadsState: !!getState, minResubscribeDelay, maxResubscribeDelay };
     this.#membership = newMembership(settings, token, since);
-    this.#state = subscriptionState(this.#membership.phase);
   }
 
   /** The same object until it changes. */
   get state(): SubscriptionState {
-    return this.#state;
+    return this.#membership.state;
   }
 
   /** The last place in the stream that was seen, if the channel has one. */
@@ -201,7 +199,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     if (unsubscribe) {
       const { code = 0, reason = '' } = unsubscribe;
       this.dispatch({ type: 'ended', code, reason });
-    } else if (this.#membership.phase.name === 'subscribed' && !this.#muted) {
+    } else if (this.state.name === 'subscribed' && !this.#muted) {
       if (pub) {
         this.#deliver([pub]);
       } else if (join) {
@@ -242,7 +240,6 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
   }
 
   #report(state: SubscriptionState): void {
-    this.#state = state;
     if (state.name !== 'subscribed' && this.#number !== undefined) {
       this.#link.numbers.delete(this.#number);
       this.#number = undefined;

@@ -25,11 +25,6 @@ export type ClientState =
 /** What a connecting client waits for, in order; `backoff` and `network` come after a failure. */
 export type ConnectingStep = 'credentials' | 'socket' | 'welcome' | 'backoff' | 'network';
 
-type Phase =
-  | Exclude<ClientState, { name: 'connecting' | 'connected' }>
-  | { name: 'connecting'; code: number; reason: string; step: ConnectingStep }
-  | (Extract<ClientState, { name: 'connected' }> & { silence: number });
-
 export interface ConnectionSettings {
   /** Whether a token can be asked for. */
   renewable: boolean;
@@ -48,7 +43,11 @@ export function settingsOf({ getToken, ...given }: Partial<ConnectionSettings> &
 
 export interface Connection {
   readonly settings: ConnectionSettings;
-  readonly phase: Phase;
+  readonly state: ClientState;
+  /** While it is connecting, and only then. */
+  readonly step?: ConnectingStep;
+  /** Milliseconds after which a server that says nothing is gone; 0 for one that does not ping. */
+  readonly silence: number;
   readonly token: string;
   /** Failed attempts since the last welcome. */
   readonly attempt: number;
@@ -91,64 +90,53 @@ export type ConnectionEffect =
 type Step = [Connection, ConnectionEffect[]];
 
 export function newConnection(settings: ConnectionSettings, token: string): Connection {
-  const phase = { name: 'disconnected', ...Reason.called } as const;
-  return { settings, phase, token, attempt: 0, round: 0, online: true };
+  const state = { name: 'disconnected', ...Reason.called } as const;
+  return { settings, state, silence: 0, token, attempt: 0, round: 0, online: true };
 }
 
 /** One dispatch for everything that can happen to a connection. */
 export function stepConnection(connection: Connection, event: ConnectionEvent): Step {
-  const { phase } = connection;
-  if (phase.name === 'closed') {
+  const { name } = connection.state;
+  if (name === 'closed') {
     return [connection, []];
   }
   switch (event.type) {
     case 'connect':
-      return phase.name === 'disconnected' ? attempt({ ...connection, attempt: 0 }, Reason.called) : [connection, []];
+      return name === 'disconnected' ? attempt({ ...connection, attempt: 0 }) : [connection, []];
     case 'disconnect':
-      return phase.name === 'disconnected' ? [connection, []] : end(connection, Reason.called);
+      return name === 'disconnected' ? [connection, []] : end(connection, Reason.called);
     case 'close':
       return enter(connection, { name: 'closed' });
     case 'token':
       return [{ ...connection, token: event.token }, []];
     case 'online':
-      return isWaiting(phase) ? attempt({ ...connection, online: true }, phase) : [{ ...connection, online: true }, []];
+      return whenOnline({ ...connection, online: true });
     case 'offline':
-      return whenOffline({ ...connection, online: false });
+      return name === 'disconnected'
+        ? [{ ...connection, online: false }, []]
+        : retry({ ...connection, online: false }, Reason.offline);
     default:
-      return phase.name === 'disconnected' ? [connection, []] : whenActive(connection, phase, event);
+      return name === 'disconnected' ? [connection, []] : whenActive(connection, event);
   }
 }
 
-/** What an application sees of a phase. */
-export function clientState(phase: Phase): ClientState {
-  switch (phase.name) {
-    case 'connecting':
-      return { name: phase.name, code: phase.code, reason: phase.reason };
-    case 'connected': {
-      const { client, version, data, idempotencyTtl } = phase;
-      return { name: phase.name, client, version, data, idempotencyTtl };
-    }
-    default:
-      return phase;
-  }
-}
-
-type Active = Extract<Phase, { name: 'connecting' | 'connected' }>;
 type ActiveEvent = Exclude<
   ConnectionEvent,
   { type: 'connect' | 'disconnect' | 'close' | 'token' | 'online' | 'offline' }
 >;
 
-function whenActive(connection: Connection, phase: Active, event: ActiveEvent): Step {
-  const step = phase.name === 'connecting' ? phase.step : undefined;
-  const current = !('round' in event) || event.round === connection.round;
+function whenActive(connection: Connection, event: ActiveEvent): Step {
+  const { step } = connection;
+  if ('round' in event && event.round !== connection.round) {
+    return [connection, []];
+  }
   switch (event.type) {
     case 'credentials':
-      return current ? whenPrepared({ ...connection, token: event.token }, step) : [connection, []];
+      return whenPrepared({ ...connection, token: event.token });
     case 'failed':
-      return current ? whenFailed(connection, step, event.error) : [connection, []];
+      return whenFailed(connection, event.error);
     case 'opened':
-      return step === 'socket' ? proceed(connection, 'welcome', { do: 'greet' }) : [connection, []];
+      return step === 'socket' ? [{ ...connection, step: 'welcome' }, [{ do: 'greet' }]] : [connection, []];
     case 'welcomed':
       return step === 'welcome' ? whenWelcomed(connection, event.result) : [connection, []];
     case 'refreshed':
@@ -160,38 +148,46 @@ function whenActive(connection: Connection, phase: Active, event: ActiveEvent): 
     case 'restart':
       return retry(connection, event);
     case 'visible':
-      return step === 'backoff' ? attempt(connection, phase as Why) : whenSilent(connection, event.idle);
+      return step === 'backoff' ? attempt(connection) : whenSilent(connection, event.idle);
     case 'timer':
       return whenTimer(connection, event.name, event.idle);
   }
 }
 
+function whenOnline(connection: Connection): Step {
+  const { step } = connection;
+  return step === 'backoff' || step === 'network' ? attempt(connection) : [connection, []];
+}
+
 function whenTimer(connection: Connection, name: ConnectionTimer, idle: number): Step {
-  const { phase } = connection;
+  const { step, round } = connection;
   switch (name) {
     case 'retry':
-      return phase.name === 'connecting' ? attempt(connection, phase) : [connection, []];
+      return step ? attempt(connection) : [connection, []];
     case 'welcome':
-      return whenFailed(connection, 'welcome', new BobolinkError(ErrorCode.timeout, 'connect timeout', true));
+      return step
+        ? whenFailed(connection, new BobolinkError(ErrorCode.timeout, 'connect timeout', true))
+        : [connection, []];
     case 'silence':
       return whenSilent(connection, idle);
     case 'refresh':
-      return [connection, phase.name === 'connected' ? [{ do: 'prepare', round: connection.round, token: true }] : []];
+      return [connection, step ? [] : [{ do: 'prepare', round, token: true }]];
   }
 }
 
 /** The token is there: to connect with, or to refresh a connection that stands. */
-function whenPrepared(connection: Connection, step: ConnectingStep | undefined): Step {
+function whenPrepared(connection: Connection): Step {
+  const { step, settings } = connection;
   if (!step) {
     return [connection, [{ do: 'refresh' }]];
   }
-  const delay = exactly(connection.settings.timeout);
+  const delay = exactly(settings.timeout);
   return step === 'credentials'
-    ? proceed(connection, 'socket', { do: 'timer', name: 'welcome', delay }, { do: 'open' })
+    ? [{ ...connection, step: 'socket' }, [{ do: 'timer', name: 'welcome', delay }, { do: 'open' }]]
     : [connection, []];
 }
 
-function whenFailed(connection: Connection, step: ConnectingStep | undefined, error: BobolinkError): Step {
+function whenFailed(connection: Connection, error: BobolinkError): Step {
   const expired = error.code === ErrorCode.tokenExpired;
   if (!isRetryable(error)) {
     return end(connection, reasonOf(error), error);
@@ -200,7 +196,7 @@ function whenFailed(connection: Connection, step: ConnectingStep | undefined, er
     return end(connection, Reason.unauthorized, error);
   }
   const next = expired ? { ...connection, token: '' } : connection;
-  const [after, effects] = step
+  const [after, effects] = connection.step
     ? retry(next, Reason.transportClosed)
     : ([next, [{ do: 'timer', name: 'refresh', delay: REFRESH_RETRY }]] satisfies Step);
   return [after, [{ do: 'error', error }, ...effects]];
@@ -209,10 +205,8 @@ function whenFailed(connection: Connection, step: ConnectingStep | undefined, er
 function whenWelcomed(connection: Connection, result: ConnectResult): Step {
   const { client, version, data, ping = 0, publish_idempotency_ttl: idempotencyTtl } = result;
   const silence = ping && ping * 1000 + connection.settings.maxServerPingDelay;
-  const [next, effects] = enter(
-    { ...connection, attempt: 0 },
-    { name: 'connected', client, version, data, idempotencyTtl, silence },
-  );
+  const state = { name: 'connected', client, version, data, idempotencyTtl } as const;
+  const [next, effects] = enter({ ...connection, attempt: 0, silence }, state);
   return [next, [...effects, ...expiry(next, result), ...whenSilent(next, 0)[1]]];
 }
 
@@ -232,62 +226,48 @@ function whenLost(connection: Connection, closeCode: number, closeReason: string
 
 /** A server that pings and was not heard for too long is gone, even if the socket does not know. */
 function whenSilent(connection: Connection, idle: number): Step {
-  const { phase } = connection;
-  if (phase.name !== 'connected' || phase.silence === 0) {
+  const { step, silence } = connection;
+  if (step || !silence) {
     return [connection, []];
   }
-  return idle >= phase.silence
+  return idle >= silence
     ? retry(connection, Reason.noPing)
-    : [connection, [{ do: 'timer', name: 'silence', delay: exactly(phase.silence - idle) }]];
-}
-
-function whenOffline(connection: Connection): Step {
-  const { phase } = connection;
-  return phase.name === 'connecting' || phase.name === 'connected' ? retry(connection, Reason.offline) : [connection, []];
+    : [connection, [{ do: 'timer', name: 'silence', delay: exactly(silence - idle) }]];
 }
 
 type Why = { code: number; reason: string };
 
 /** Begins an attempt at its beginning. */
-function attempt(connection: Connection, { code, reason }: Why): Step {
+function attempt(connection: Connection): Step {
   const { settings, token } = connection;
-  const next = { ...connection, round: connection.round + 1 };
-  const [after, effects] = enter(next, { name: 'connecting', code, reason, step: 'credentials' });
+  const [next, effects] = enter(connection, { name: 'connecting', ...Reason.called }, 'credentials');
   const ask = settings.renewable && token === '';
-  return [after, [...effects, { do: 'prepare', round: next.round, token: ask }]];
-}
-
-function proceed(connection: Connection, step: ConnectingStep, ...effects: ConnectionEffect[]): Step {
-  const phase = { ...(connection.phase as Extract<Phase, { name: 'connecting' }>), step };
-  return [{ ...connection, phase }, effects];
+  return [next, [...effects, { do: 'prepare', round: next.round, token: ask }]];
 }
 
 /** Gives up what there is and tries again after a while, or once there is a network. */
 function retry(connection: Connection, { code, reason }: Why): Step {
-  const { settings, online } = connection;
-  // An answer that is still to come belongs to what was given up.
-  const next = { ...connection, attempt: connection.attempt + 1, round: connection.round + 1 };
-  const [after, effects] = enter(next, { name: 'connecting', code, reason, step: online ? 'backoff' : 'network' });
-  const delay = backoff(connection.attempt, settings.minReconnectDelay, settings.maxReconnectDelay);
-  return [after, online ? [...effects, { do: 'timer', name: 'retry', delay }] : effects];
+  const { settings, online, attempt: failures } = connection;
+  const state = { name: 'connecting', code, reason } as const;
+  const [next, effects] = enter({ ...connection, attempt: failures + 1 }, state, online ? 'backoff' : 'network');
+  const delay = backoff(failures, settings.minReconnectDelay, settings.maxReconnectDelay);
+  return [next, online ? [...effects, { do: 'timer', name: 'retry', delay }] : effects];
 }
 
 function end(connection: Connection, { code, reason }: Why, error?: BobolinkError): Step {
-  return enter({ ...connection, round: connection.round + 1 }, { name: 'disconnected', code, reason, error });
+  return enter(connection, { name: 'disconnected', code, reason, error });
 }
 
-/** Every change of phase: what served the old one ends before anybody is told. */
-function enter(connection: Connection, phase: Phase): Step {
+/**
+ * Every change of state and every new attempt: what served the old one ends before anybody is told, and
+ * an answer that is still to come belongs to what was given up. Attempts follow each other within one
+ * state, which keeps the reason for which it began.
+ */
+function enter(connection: Connection, state: ClientState, step?: ConnectingStep): Step {
+  const next = { ...connection, step, round: connection.round + 1 };
   const effects: ConnectionEffect[] = [{ do: 'stop' }];
-  if (phase.name !== 'connected') {
+  if (state.name !== 'connected') {
     effects.push({ do: 'hangUp' });
   }
-  if (phase.name !== 'connecting' || connection.phase.name !== 'connecting') {
-    effects.push({ do: 'report', state: clientState(phase) });
-  }
-  return [{ ...connection, phase }, effects];
-}
-
-function isWaiting(phase: Phase): phase is Extract<Phase, { name: 'connecting' }> {
-  return phase.name === 'connecting' && (phase.step === 'backoff' || phase.step === 'network');
+  return step && connection.step ? [next, effects] : [{ ...next, state }, [...effects, { do: 'report', state }]];
 }

@@ -19,10 +19,6 @@ export type SubscriptionState =
 /** What a subscribing one waits for; `backoff` comes after a failure. */
 export type SubscribingStep = 'link' | 'credentials' | 'reply' | 'backoff';
 
-type Phase =
-  | Exclude<SubscriptionState, { name: 'subscribing' }>
-  | { name: 'subscribing'; code: number; reason: string; step: SubscribingStep };
-
 export interface MembershipSettings {
   /** Whether a token can be asked for. */
   renewable: boolean;
@@ -35,7 +31,9 @@ export interface MembershipSettings {
 
 export interface Membership {
   readonly settings: MembershipSettings;
-  readonly phase: Phase;
+  readonly state: SubscriptionState;
+  /** While it is subscribing, and only then. */
+  readonly step?: SubscribingStep;
   readonly token: string;
   /** Where to recover from; kept as publications come in. */
   readonly position?: StreamPosition;
@@ -83,22 +81,22 @@ type Step = [Membership, SubscriptionEffect[]];
 type Why = { code: number; reason: string };
 
 export function newMembership(settings: MembershipSettings, token: string, since?: StreamPosition): Membership {
-  const phase = { name: 'unsubscribed', ...Reason.called } as const;
+  const state = { name: 'unsubscribed', ...Reason.called } as const;
   const recoverable = since !== undefined;
-  return { settings, phase, token, position: since, recoverable, attempt: 0, round: 0, linked: false };
+  return { settings, state, token, position: since, recoverable, attempt: 0, round: 0, linked: false };
 }
 
 /** One dispatch for everything that can happen to a subscription. */
 export function stepSubscription(membership: Membership, event: SubscriptionEvent): Step {
-  const { phase } = membership;
-  if (phase.name === 'closed') {
+  const { name } = membership.state;
+  if (name === 'closed') {
     return [membership, []];
   }
   switch (event.type) {
     case 'subscribe':
-      return phase.name === 'unsubscribed' ? begin({ ...membership, attempt: 0 }, Reason.called) : [membership, []];
+      return name === 'unsubscribed' ? begin({ ...membership, attempt: 0 }, Reason.called) : [membership, []];
     case 'unsubscribe':
-      return phase.name === 'unsubscribed' ? [membership, []] : end(membership, Reason.called);
+      return name === 'unsubscribed' ? [membership, []] : end(membership, Reason.called);
     case 'close':
       return enter(membership, { name: 'closed' });
     case 'token':
@@ -110,31 +108,27 @@ export function stepSubscription(membership: Membership, event: SubscriptionEven
     case 'invalidated':
       return [forget(membership), []];
     default:
-      return phase.name === 'unsubscribed' ? [membership, []] : whenActive(membership, phase, event);
+      return name === 'unsubscribed' ? [membership, []] : whenActive(membership, event);
   }
 }
 
-/** What an application sees of a phase. */
-export function subscriptionState(phase: Phase): SubscriptionState {
-  return phase.name === 'subscribing' ? { name: phase.name, code: phase.code, reason: phase.reason } : phase;
-}
-
-type Active = Extract<Phase, { name: 'subscribing' | 'subscribed' }>;
 type ActiveEvent = Exclude<
   SubscriptionEvent,
   { type: 'subscribe' | 'unsubscribe' | 'close' | 'token' | 'linked' | 'unlinked' | 'invalidated' }
 >;
 
-function whenActive(membership: Membership, phase: Active, event: ActiveEvent): Step {
-  const step = phase.name === 'subscribing' ? phase.step : undefined;
-  const current = !('round' in event) || event.round === membership.round;
+function whenActive(membership: Membership, event: ActiveEvent): Step {
+  const { step } = membership;
+  if ('round' in event && event.round !== membership.round) {
+    return [membership, []];
+  }
   switch (event.type) {
     case 'prepared':
-      return current ? whenPrepared(membership, step, event.token, event.position) : [membership, []];
+      return whenPrepared(membership, event.token, event.position);
     case 'failed':
-      return current ? whenFailed(membership, step, event.error) : [membership, []];
+      return whenFailed(membership, event.error);
     case 'replied':
-      return current && step === 'reply' ? whenReplied(membership, event.result) : [membership, []];
+      return step === 'reply' ? whenReplied(membership, event.result) : [membership, []];
     case 'refreshed':
       return [membership, step ? [] : expiry(membership, event.expiry)];
     case 'ended':
@@ -145,51 +139,45 @@ function whenActive(membership: Membership, phase: Active, event: ActiveEvent): 
     case 'damaged':
       return step ? [membership, []] : whenDamaged(membership, event.error);
     case 'timer':
-      return whenTimer(membership, phase, event.name);
+      return whenTimer(membership, event.name);
   }
 }
 
-function whenTimer(membership: Membership, phase: Active, name: SubscriptionTimer): Step {
+function whenTimer(membership: Membership, name: SubscriptionTimer): Step {
+  const { step, round } = membership;
   switch (name) {
     case 'retry':
-      return phase.name === 'subscribing' ? begin(membership, phase) : [membership, []];
+      return step ? begin(membership, Reason.transportClosed) : [membership, []];
     case 'refresh':
-      return phase.name === 'subscribed'
-        ? [membership, [{ do: 'prepare', round: membership.round, token: true, state: false }]]
-        : [membership, []];
+      return [membership, step ? [] : [{ do: 'prepare', round, token: true, state: false }]];
   }
 }
 
 function whenLinked(membership: Membership): Step {
-  const { phase } = membership;
-  return phase.name === 'subscribing' && phase.step === 'link' ? begin(membership, phase) : [membership, []];
+  return membership.step === 'link' ? begin(membership, Reason.transportClosed) : [membership, []];
 }
 
 function whenUnlinked(membership: Membership): Step {
-  const { phase } = membership;
-  return phase.name === 'unsubscribed' || phase.name === 'closed' ? [membership, []] : begin(membership, Reason.transportClosed);
+  const isOut = membership.state.name === 'unsubscribed';
+  return isOut ? [membership, []] : begin(membership, Reason.transportClosed);
 }
 
 /** The token is there: to subscribe with, or to refresh a subscription that stands. */
-function whenPrepared(
-  membership: Membership,
-  step: SubscribingStep | undefined,
-  token: string,
-  position: StreamPosition | undefined,
-): Step {
+function whenPrepared(membership: Membership, token: string, position: StreamPosition | undefined): Step {
+  const { step, round } = membership;
   const next = position ? { ...membership, token, position, recoverable: true } : { ...membership, token };
   switch (step) {
     case undefined:
       return [next, [{ do: 'refresh' }]];
     case 'credentials':
-      return proceed(next, 'reply', { do: 'subscribe', round: next.round });
+      return [{ ...next, step: 'reply' }, [{ do: 'subscribe', round }]];
     default:
       return [membership, []];
   }
 }
 
-function whenFailed(membership: Membership, step: SubscribingStep | undefined, error: BobolinkError): Step {
-  const { settings } = membership;
+function whenFailed(membership: Membership, error: BobolinkError): Step {
+  const { settings, step } = membership;
   const expired = error.code === ErrorCode.tokenExpired;
   const reload = error.code === ErrorCode.unrecoverablePosition && settings.loadsState;
   if (step === 'reply' && error.code === ErrorCode.timeout) {
@@ -239,48 +227,43 @@ function whenDamaged(membership: Membership, error: BobolinkError): Step {
 /** Begins an attempt at its beginning, which without a connection is to wait for one. */
 function begin(membership: Membership, { code, reason }: Why): Step {
   const { settings, linked, token, position } = membership;
-  const next = { ...membership, round: membership.round + 1 };
-  const [after, effects] = enter(next, { name: 'subscribing', code, reason, step: linked ? 'credentials' : 'link' });
+  const state = { name: 'subscribing', code, reason } as const;
+  const [next, effects] = enter(membership, state, linked ? 'credentials' : 'link');
   const prepare: SubscriptionEffect = {
     do: 'prepare',
     round: next.round,
     token: settings.renewable && token === '',
     state: settings.loadsState && !position,
   };
-  return [after, linked ? [...effects, prepare] : effects];
-}
-
-function proceed(membership: Membership, step: SubscribingStep, ...effects: SubscriptionEffect[]): Step {
-  const phase = { ...(membership.phase as Extract<Phase, { name: 'subscribing' }>), step };
-  return [{ ...membership, phase }, effects];
+  return [next, linked ? [...effects, prepare] : effects];
 }
 
 function retry(membership: Membership, { code, reason }: Why): Step {
   const { settings, attempt } = membership;
-  const next = { ...membership, attempt: attempt + 1, round: membership.round + 1 };
-  const [after, effects] = enter(next, { name: 'subscribing', code, reason, step: 'backoff' });
+  const state = { name: 'subscribing', code, reason } as const;
+  const [next, effects] = enter({ ...membership, attempt: attempt + 1 }, state, 'backoff');
   const delay = backoff(attempt, settings.minResubscribeDelay, settings.maxResubscribeDelay);
-  return [after, [...effects, { do: 'timer', name: 'retry', delay }]];
+  return [next, [...effects, { do: 'timer', name: 'retry', delay }]];
 }
 
 function end(membership: Membership, { code, reason }: Why, error?: BobolinkError): Step {
-  return enter({ ...membership, round: membership.round + 1 }, { name: 'unsubscribed', code, reason, error });
+  return enter(membership, { name: 'unsubscribed', code, reason, error });
 }
 
-/** Every change of phase: what served the old one ends before anybody is told. */
-function enter(membership: Membership, phase: Phase): Step {
-  const { phase: old, linked } = membership;
+/**
+ * Every change of state and every new attempt, as with the connection: what served the old one ends
+ * first, and attempts follow each other within one state.
+ */
+function enter(membership: Membership, state: SubscriptionState, step?: SubscribingStep): Step {
+  const { state: old, step: before, linked } = membership;
+  const next = { ...membership, step, round: membership.round + 1 };
   const effects: SubscriptionEffect[] = [{ do: 'stop' }];
-  const leaves = phase.name === 'unsubscribed' || phase.name === 'closed';
+  const leaves = state.name === 'unsubscribed' || state.name === 'closed';
   // A command in flight is waited for by the server, which then undoes it.
-  const held = old.name === 'subscribed' || (old.name === 'subscribing' && old.step === 'reply');
-  if (leaves && held && linked) {
+  if (leaves && linked && (old.name === 'subscribed' || before === 'reply')) {
     effects.push({ do: 'unsubscribe' });
   }
-  if (phase.name !== 'subscribing' || old.name !== 'subscribing') {
-    effects.push({ do: 'report', state: subscriptionState(phase) });
-  }
-  return [{ ...membership, phase }, effects];
+  return step && before ? [next, effects] : [{ ...next, state }, [...effects, { do: 'report', state }]];
 }
 
 /** What the server refused or ended by itself it need not be asked to end. */

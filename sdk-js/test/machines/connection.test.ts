@@ -68,8 +68,8 @@ function take(connection: Connection, event: ConnectionEvent): [Connection, Conn
   return stepConnection(connection, 'round' in event ? { ...event, round: connection.round } : event);
 }
 
-function named({ phase }: Connection): string {
-  return phase.name === 'connecting' ? phase.step : phase.name;
+function named({ state, step }: Connection): string {
+  return step ?? state.name;
 }
 
 function shown(effect: ConnectionEffect): string {
@@ -110,7 +110,7 @@ describe('rules that hold whatever happens', () => {
   test('a connection that is left hangs up and stops its timers before anything else', () => {
     for (const { from, result } of everyStep) {
       const [next, effects] = result;
-      if (from.phase.name === 'connected' && next.phase.name !== 'connected') {
+      if (from.state.name === 'connected' && next.state.name !== 'connected') {
         expect(effects.map(({ do: what }) => what).filter((what) => what !== 'error')).toEqual(
           expect.arrayContaining(['stop', 'hangUp']),
         );
@@ -121,8 +121,8 @@ describe('rules that hold whatever happens', () => {
   test('whatever ends or starts anew makes answers to the old attempt void', () => {
     for (const { from, event, result } of everyStep) {
       const [next] = result;
-      if (next.phase.name !== from.phase.name && next.phase.name !== 'connected' && next.phase.name !== 'closed') {
-        expect(next.round, `${from.phase.name} ${event.type}`).toBeGreaterThan(from.round);
+      if (next.state.name !== from.state.name && next.state.name !== 'connected' && next.state.name !== 'closed') {
+        expect(next.round, `${from.state.name} ${event.type}`).toBeGreaterThan(from.round);
       }
     }
   });
@@ -163,7 +163,7 @@ describe('details', () => {
 
   test('without a way to get a token an expired one ends the connection', () => {
     const [next] = take(after([...opening, { type: 'opened' }], { renewable: false }), events['failed: expired']!);
-    expect(next.phase).toMatchObject({ name: 'disconnected', code: 1, reason: 'unauthorized' });
+    expect(next.state).toMatchObject({ name: 'disconnected', code: 1, reason: 'unauthorized' });
   });
 
   test('without a way to get a token no refresh is planned', () => {
@@ -198,7 +198,7 @@ describe('details', () => {
     [5000, 'connecting'],
     [5500, 'connecting'],
   ])('after close code %i a client is %s', (code, name) => {
-    expect(take(phases['connected']!, { type: 'lost', code, reason: '' })[0].phase.name).toBe(name);
+    expect(take(phases['connected']!, { type: 'lost', code, reason: '' })[0].state.name).toBe(name);
   });
 
   test('a server without pings is not missed', () => {

@@ -55,8 +55,8 @@ function take(membership: Membership, event: SubscriptionEvent): [Membership, Su
   return stepSubscription(membership, 'round' in event ? { ...event, round: membership.round } : event);
 }
 
-function named({ phase }: Membership): string {
-  return phase.name === 'subscribing' ? phase.step : phase.name;
+function named({ state, step }: Membership): string {
+  return step ?? state.name;
 }
 
 function shown(effect: SubscriptionEffect): string {
@@ -153,5 +153,5 @@ test('an answer to an earlier attempt changes nothing', () => {
 
 test('without a way to get a token an expired one ends the subscription', () => {
   const [next] = take(after(asking, { renewable: false }), events['failed: expired']!);
-  expect(next.phase).toMatchObject({ name: 'unsubscribed', code: 1, reason: 'unauthorized' });
+  expect(next.state).toMatchObject({ name: 'unsubscribed', code: 1, reason: 'unauthorized' });
 });
