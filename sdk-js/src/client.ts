@@ -85,6 +85,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
       },
       reconnect: (code, reason) => this.#dispatch({ type: 'restart', code, reason }),
       forget: (channel) => this.#subscriptions.delete(channel),
+      failure: () => (this.state as { error?: BobolinkError }).error,
     };
     this.#connection = newConnection(settings, options.token ?? '');
     this.#stopListening = environment.network((type) =>
@@ -255,6 +256,10 @@ export class Client<Channels extends object = Record<string, unknown>> {
     emitState(this.#events, state);
     if (state.name !== 'connecting') {
       this.#readiness.settle(state.name === 'connected' ? undefined : endOf(state));
+    }
+    if (state.name === 'disconnected' && state.error) {
+      const { error } = state;
+      this.#subscriptions.forEach((subscription) => subscription.strand(error));
     }
     if (state.name === 'closed') {
       this.#tellAll({ type: 'close' });

@@ -20,7 +20,7 @@ export const ErrorCode = {
   subscriptionCredentials: 8,
   /** More publications waited for a slow reader than its buffer takes. */
   bufferFull: 20,
-  /** A publication does not fit the channel's schema, or what is to be sent cannot be written as JSON. */
+  /** A publication does not fit the channel's schema, what is to be sent cannot be written as JSON, or a channel has no name. */
   badData: 21,
   /** The store of the outbox failed. */
   store: 24,

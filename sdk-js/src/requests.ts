@@ -42,6 +42,11 @@ export class Requests {
 
   /** Sends a command as soon as it may pass and calls `done` once, whatever comes. */
   call<V extends Verb>(verb: V, request: RequestOf[V], done: (outcome: Outcome<V>) => void, early = false): void {
+    if ((request as { channel?: string }).channel === '') {
+      // A server would end the connection over it.
+      done(new BobolinkError(ErrorCode.badData, 'a channel needs a name'));
+      return;
+    }
     const id = ++this.#lastId;
     this.#add(id, { id, [verb]: request }, early, (outcome) =>
       // A result without content may be left out of the reply.

@@ -21,7 +21,7 @@ interface Reader<T> {
 
 /**
  * Ends when the application unsubscribes or closes, and throws when the server ends the subscription
- * for good. Leaving the loop stops listening; the subscription stays.
+ * or the connection for good. Leaving the loop stops listening; the subscription stays.
  */
 export class PublicationStream<T> implements AsyncIterableIterator<Publication<T>, undefined> {
   readonly #buffer: Publication<T>[] = [];
@@ -33,14 +33,17 @@ export class PublicationStream<T> implements AsyncIterableIterator<Publication<T
   constructor(
     subscription: Subscription<T>,
     readonly options: StreamOptions,
+    /** Why nothing is to be expected from the beginning. */
+    error?: BobolinkError,
   ) {
     this.#undo = [
       subscription.on('publication', (publication) => this.#push(publication)),
       subscription.on('unsubscribed', ({ error }) => this.#end(error)),
+      subscription.on('stranded', (failure) => this.#end(failure)),
       subscription.on('closed', () => this.#end()),
     ];
-    if (subscription.state.name === 'closed') {
-      this.#end();
+    if (error || subscription.state.name === 'closed') {
+      this.#end(error);
     }
   }
 

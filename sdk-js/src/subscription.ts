@@ -47,12 +47,15 @@ export interface SubscriptionEvents<T> extends StateEvents<SubscriptionState> {
   leave: ClientInfo;
   /** Something failed. Unless the state changes too, it is tried again. */
   error: BobolinkError;
+  /** The client is disconnected for good, and why. The subscription goes on if it is connected again. */
+  stranded: BobolinkError;
 }
 
 /** What a client needs of a subscription, whatever its publications hold. */
 export interface Member {
   dispatch(event: SubscriptionEvent): void;
   push(push: Push): void;
+  strand(error: BobolinkError): void;
 }
 
 /** What a subscription needs of its client. */
@@ -66,6 +69,8 @@ export interface Link {
   log(kind: LogEntry['kind'], what: () => object, channel?: string): void;
   reconnect(code: number, reason: string): void;
   forget(channel: string): void;
+  /** Why the client is disconnected for good, if it is. */
+  failure(): BobolinkError | undefined;
 }
 
 export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>, Member {
@@ -134,14 +139,18 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
     this.dispatch({ type: 'close' });
   }
 
-  /** Resolves when subscribed, at once if it is; rejects if that is not to be expected. */
+  /**
+   * Resolves when subscribed, at once if it is; rejects if that is not to be expected: when the subscription
+   * has ended, or the client for good. A client that was disconnected by `disconnect()` is waited for.
+   */
   ready(timeout?: number): Promise<void> {
     const { state } = this;
+    const failure = this.#link.failure();
     switch (state.name) {
       case 'subscribed':
         return Promise.resolve();
       case 'subscribing':
-        return this.#readiness.wait(timeout);
+        return failure ? Promise.reject(failure) : this.#readiness.wait(timeout);
       default:
         return Promise.reject(endOf(state));
     }
@@ -149,7 +158,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
 
   /** Publications for `for await`. Subscribes if that has not been done. */
   publications(options: StreamOptions = {}): AsyncIterableIterator<Publication<T>> {
-    const stream = new PublicationStream(this, options);
+    const stream = new PublicationStream(this, options, this.#link.failure());
     this.subscribe();
     return stream;
   }
@@ -192,6 +201,12 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
       this.#membership = next;
       effects.forEach((effect) => this.#run(effect));
     });
+  }
+
+  /** @internal Nothing is to be expected of its client for now. */
+  strand(error: BobolinkError): void {
+    this.#readiness.settle(error);
+    this.#events.emit('stranded', error);
   }
 
   /** @internal A push for this channel. */

@@ -247,6 +247,12 @@ describe('what fails', () => {
     await expect(history.page()).rejects.toThrow('no session');
   });
 
+  test('a client that ends for good ends what waits for its subscription', async () => {
+    await join();
+    server.disconnect(3500, 'invalid token');
+    await expect(history.page()).rejects.toMatchObject({ code: 3500, temporary: false });
+  });
+
   test('closing ends what is under way, also with the client', async () => {
     archive.publish(1, { late: true });
     await join({ retryDelay: 60_000 });

@@ -445,7 +445,7 @@ describe('for await', () => {
       for await (const { data } of sub) return data;
       return undefined;
     })();
-    expect(listeners).toBe(3);
+    expect(listeners).toBe(4);
     await accept(stage, stream);
     await stage.line.reply({ push: { channel: 'a', pub: { data: 1 } } });
     expect(await loop).toBe(1);
@@ -458,6 +458,77 @@ describe('for await', () => {
     sub.close();
     expect(await sub.publications().next()).toEqual({ value: undefined, done: true });
   });
+});
+
+describe('a client that ends for good', () => {
+  async function ended(code = 3500): Promise<Stage> {
+    const stage = await new Stage().connected();
+    await stage.line.close(code, 'invalid token');
+    return stage;
+  }
+
+  test.each([
+    [3500, 3500],
+    [1009, 3],
+  ])('tells what waits for its subscriptions: close code %i', async (close, code) => {
+    const stage = await new Stage().connected();
+    const subscribing = stage.client.subscription('a').subscribe();
+    const subscribed = stage.client.subscription('b').subscribe();
+    await accept(stage, stream);
+    const told: unknown[] = [];
+    subscribing.on('stranded', (error) => told.push(error.code));
+    const waiting = [subscribing.ready(), subscribing.publish(1), subscribed.publications().next()].map(watch);
+    await stage.line.close(close, 'invalid token');
+    const failed = { outcome: { error: { code, temporary: false } } };
+    expect(waiting).toMatchObject([failed, failed, failed]);
+    expect(told).toEqual([code]);
+    expect([subscribing.state.name, subscribed.state.name]).toEqual(['subscribing', 'subscribing']);
+  });
+
+  test('tells at once what asks later', async () => {
+    const { client } = await ended();
+    const sub = client.subscription('a').subscribe();
+    const late = [sub.ready(), sub.publish(1), sub.history(), sub.publications().next(), client.subscription('b').publications().next()];
+    await Promise.all(late.map((one) => expect(one).rejects.toMatchObject({ code: 3500 })));
+  });
+
+  test('is waited for again once it connects', async () => {
+    const stage = await ended();
+    const sub = stage.client.subscription('a').subscribe();
+    stage.client.connect();
+    const ready = watch(sub.ready());
+    const next = watch(sub.publications().next());
+    await stage.welcome();
+    await accept(stage, stream);
+    await stage.line.reply({ push: { channel: 'a', pub: { data: 1 } } });
+    expect(ready.outcome).toEqual({ value: undefined });
+    expect(next.outcome).toMatchObject({ value: { value: { data: 1 } } });
+  });
+
+  test('is another thing than one that the application disconnected', async () => {
+    const stage = await new Stage().connected();
+    const sub = stage.client.subscription('a').subscribe();
+    stage.client.disconnect();
+    const ready = watch(sub.ready());
+    const next = watch(sub.publications().next());
+    await settled();
+    expect([ready.outcome, next.outcome]).toEqual(['pending', 'pending']);
+    await expect(Promise.all([sub.ready(0), stage.clock.advance(0)])).rejects.toMatchObject({ code: 1, temporary: true });
+    stage.client.close();
+    await settled();
+    expect(ready.outcome).toMatchObject({ error: { code: 4 } });
+    expect(next.outcome).toMatchObject({ value: { done: true } });
+  });
+});
+
+test('a channel without a name is refused here, before the server ends the connection over it', async () => {
+  const stage = await new Stage().connected();
+  const { client } = stage;
+  const sub = client.subscription('').subscribe();
+  const calls = [sub.ready(), client.publish('', 1), client.history(''), client.presence(''), client.presenceStats(''), client.unsubscribe('')];
+  await Promise.all(calls.map((call) => expect(call).rejects.toMatchObject({ code: 21, temporary: false })));
+  expect(sub.state).toMatchObject({ name: 'unsubscribed', error: { code: 21 } });
+  expect(stage.line.commands.map((command) => Object.keys(command))).toEqual([['id', 'connect']]);
 });
 
 test('channels carry what the client was told they carry', () => {
