@@ -15,14 +15,22 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{OPEN, SOON, Server, expired_token, token, token_signed_with};
 
-/// Pings fast enough for a test, and far enough apart to tell them from each other.
+/// Pings fast enough for a test, and a pong that may be as late as a machine that stands still makes it.
 const FAST_PINGS: &str = "
-client.ping_interval = \"2s\"
-client.pong_timeout = \"1s\"
+client.ping_interval = \"4s\"
+client.pong_timeout = \"3500ms\"
 ";
+const INTERVAL: Duration = Duration::from_secs(4);
+const PONG: Duration = Duration::from_millis(3_500);
 
 /// What a busy machine may add to a deadline. Well below the deadlines that hold unless a test sets others.
 const SLACK: Duration = Duration::from_secs(6);
+
+/// What the gateway may be early by, which keeps deadlines in turns of 50 ms.
+const EARLY: Duration = Duration::from_millis(100);
+
+/// Rounds in which first pings may come at once for once, after a machine stood still.
+const ROUNDS: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_subprotocol_or_the_query_chooses_the_codec() {
@@ -254,34 +262,41 @@ async fn json_may_come_in_binary_frames() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_ping_comes_in_the_second_half_of_the_interval_and_then_each_interval() {
     let server = Server::start(FAST_PINGS).await;
+    for round in 1.. {
+        let pings = first_two_pings(&server).await;
+        for (first, second) in &pings {
+            assert!((INTERVAL / 2 - EARLY..=INTERVAL + SLACK).contains(first), "first: {first:?}");
+            let earliest = INTERVAL / 2 + INTERVAL - EARLY;
+            assert!((earliest..=2 * INTERVAL + SLACK).contains(second), "second: {second:?}");
+        }
+        let firsts = || pings.iter().map(|(first, _)| *first);
+        let spread = firsts().max().expect("some") - firsts().min().expect("some");
+        // Read late, they look as if they had come together.
+        if spread > INTERVAL / 8 {
+            return;
+        }
+        assert!(round < ROUNDS, "all first pings at once: {pings:?}");
+    }
+}
+
+/// How long after the beginning of each of twelve connections its first two pings were there. What stands
+/// still makes that longer, and never shorter.
+async fn first_two_pings(server: &Server) -> Vec<(Duration, Duration)> {
     let clock = Clock::real();
     let mut waits = Vec::new();
-    let mut clients = Vec::new();
     for _ in 0..12 {
-        clients.push((server.connected("ann").await, clock.now()));
-    }
-    for (mut client, since) in clients {
+        let since = clock.now();
+        let mut client = server.connected("ann").await;
         let clock = clock.clone();
         waits.push(tokio::spawn(async move {
             assert_eq!(client.next(SOON).await.expect("a ping"), Incoming::Ping);
             let first = clock.now() - since;
-            let since = clock.now();
             assert_eq!(client.next(SOON).await.expect("a ping"), Incoming::Ping);
             (first, clock.now() - since)
         }));
     }
-    let interval = Duration::from_secs(2);
-    // The clock here starts when the reply has come, the server's when it left.
-    let early = Duration::from_millis(200);
-    let mut firsts = Vec::new();
-    for wait in waits {
-        let (first, second) = wait.await.expect("both pings");
-        assert!(first >= interval / 2 - early && first <= interval + SLACK, "first: {first:?}");
-        assert!(second >= interval - early && second <= interval + SLACK, "then: {second:?}");
-        firsts.push(first);
-    }
-    let spread = *firsts.iter().max().expect("some") - *firsts.iter().min().expect("some");
-    assert!(spread > Duration::from_millis(50), "all first pings at once: {firsts:?}");
+    let pings = futures_util::future::join_all(waits).await;
+    pings.into_iter().map(|wait| wait.expect("both pings")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,16 +304,15 @@ async fn a_missing_pong_closes_with_3012() {
     let server = Server::start(FAST_PINGS).await;
     let clock = Clock::real();
     let mut client = Client::open(&server.endpoint().ignoring_pings()).await.expect("a WebSocket");
+    let begun = clock.now();
     client.connect(&token("ann")).await.expect("connected");
     assert_eq!(client.next(SOON).await.expect("a ping"), Incoming::Ping);
-    let pinged = clock.now();
     let close = client.closed(SOON).await.expect("a close");
-    let took = clock.now() - pinged;
+    let took = clock.now() - begun;
     assert_eq!((close.code, close.reason.as_str()), (Some(3012), "no pong"));
-    assert!(
-        took >= Duration::from_millis(800) && took <= Duration::from_secs(1) + SLACK,
-        "{took:?}"
-    );
+    // The ping is read late where this process stands still, so that time counts from before.
+    let (earliest, latest) = (INTERVAL / 2 + PONG - EARLY, INTERVAL + PONG + SLACK);
+    assert!((earliest..=latest).contains(&took), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +331,7 @@ async fn native_pings_take_the_place_of_the_protocols() {
     let mut client = Client::open(&endpoint).await.expect("a WebSocket");
     let connected = client.connect(&token("ann")).await.expect("connected");
     assert_eq!((connected.ping, connected.pong), (0, false));
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_eq!(client.next(SOON).await.expect("a ping"), Incoming::NativePing);
     }
 
