@@ -218,7 +218,7 @@ async fn watch_at(url: &str, api: &str, dial: Dial, more: &[&str]) -> Output {
     let mut command = drill(
         &[
             &["node-kill", "--watch", "--url", url, "--api", api, "--api-key", "api-key"],
-            &["--token-secret", SECRET, "--seconds", "5", "--channels", "2", "--writers", "2"],
+            &["--token-secret", SECRET, "--seconds", "8", "--channels", "2", "--writers", "2"],
             &["--readers", "6", "--json", "-"][..],
             more,
         ]

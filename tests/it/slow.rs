@@ -59,7 +59,7 @@ async fn a_write_that_is_stuck_for_too_long_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_that_keeps_reading_is_not_given_up() {
     let server = Server::start(&format!(
-        "{OPEN}websocket.write_timeout = \"3s\"\nclient.queue_max_size = 16777216\n"
+        "{OPEN}websocket.write_timeout = \"6s\"\nclient.queue_max_size = 16777216\n"
     ))
     .await;
     let mut slow = subscribed_with_a_buffer(&server, 32 * 1_024).await;
@@ -69,10 +69,10 @@ async fn a_slow_reader_that_keeps_reading_is_not_given_up() {
             publisher.publish("news", data(number)).await.expect("published");
         }
     };
-    // Several times the timeout for all of it, and a part of it for what the kernel takes at once,
-    // which is about 100 KB.
+    // More than twice the timeout for all of it, and a small part of it for what the kernel takes at
+    // once, which is about 100 KB: both may stand still for seconds in between.
     let reading = async {
-        let mut pace = tokio::time::interval(Duration::from_millis(12));
+        let mut pace = tokio::time::interval(Duration::from_millis(18));
         for number in 0..800 {
             pace.tick().await;
             let (_, publication) = slow.publication(SOON).await.expect("a publication");

@@ -19,13 +19,16 @@ async fn a_drain_on_request_keeps_clients_and_sends_new_ones_elsewhere_until_it_
     assert!(before > 0, "nobody is on the first node");
 
     one.signal(Signal::USR1);
+    eventually("it is not ready", SOON, async || {
+        get(nodes[0].internal_address(), "/health/ready").await.status == 503
+    })
+    .await;
     // Its checks fail as well after a while: readiness is red. Either keeps new ones away.
     eventually("haproxy sends it nobody", SOON, async || {
         let status = balancer.server("gateways", "gateway-1").await;
         !status.get("status").starts_with("UP")
     })
     .await;
-    assert_eq!(get(nodes[0].internal_address(), "/health/ready").await.status, 503);
     let _late = open(&balancer, 10).await;
     assert_eq!(sessions("gateway-1").await, before, "the old ones stay, and nobody comes");
     // They work.
