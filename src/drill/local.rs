@@ -65,6 +65,18 @@ pub async fn cluster(args: &DrillArgs, out: &mut impl Write) -> Result<(), Drill
     let topology =
         unless_stopped(async { Ok(Topology::start(&shape(args, Name::Cluster)).await?) });
     let topology = topology.await?;
+    // Signals are heard before anybody is told to send one: one that comes in between would be lost.
+    let told = unless_stopped(async {
+        tell(&topology, out)?;
+        std::future::pending().await
+    });
+    match told.await {
+        Err(DrillError::Stopped) => Ok(topology.stop().await?),
+        other => other,
+    }
+}
+
+fn tell(topology: &Topology, out: &mut impl Write) -> Result<(), DrillError> {
     for (name, places) in topology.places() {
         writeln!(out, "{name:<12} {places}")?;
     }
@@ -73,11 +85,7 @@ pub async fn cluster(args: &DrillArgs, out: &mut impl Write) -> Result<(), Drill
     writeln!(out, "logs in      {}", topology.folder().display())?;
     writeln!(out, "Ctrl-C stops it.")?;
     out.flush()?;
-    let forever = unless_stopped(std::future::pending::<Result<(), DrillError>>());
-    match forever.await {
-        Err(DrillError::Stopped) => Ok(topology.stop().await?),
-        other => other,
-    }
+    Ok(())
 }
 
 /// Whether HAProxy stands before the gateways.
