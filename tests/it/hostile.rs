@@ -226,7 +226,7 @@ async fn pings_of_a_peer_that_reads_no_pongs_do_not_fill_the_memory() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_a_peer_that_reads_no_replies_do_not_fill_the_memory() {
-    let mut scene = Scene::new("").await;
+    let mut scene = Scene::new("websocket.write_timeout = \"1s\"\n").await;
     let mut client = scene.server.connected("mallory").await;
     let mut sent = 0;
     let commands = ["{\"id\":5,\"unsubscribe\":{\"channel\":\"a\"}}"; 1_500].join("\n");

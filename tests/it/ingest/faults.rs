@@ -25,7 +25,7 @@ async fn consumers_go_on_with_a_promoted_replica() {
     let (_ingest, metrics) = stage.consumer("one");
     stage.append("a", 1..=200).await;
     stage.until_empty("a").await;
-    group.servers[0].kill();
+    group.kill_master().await;
     eventually("another master is there", 3 * SOON, async || {
         let add = |route: &bobolink::redis::Route| entry(route, "a", EPOCH, 201);
         stage.redis.shard("a").call("a", add).await.is_ok()
