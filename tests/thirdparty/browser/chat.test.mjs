@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { DevGateway } from '../support/dev_gateway.mjs';
-import { connection, enter, joined, kept, newRoom, numbered, offsets, publish, say, sayAll, shows, waitForLength } from './support/chat.mjs';
+import { connection, enter, joined, kept, newRoom, numbered, offsets, publish, say, sayAll, shows, typeUntil, waitForLength } from './support/chat.mjs';
 import { PHONE, assertFits, launch } from './support/pages.mjs';
 
 let browser;
@@ -52,10 +52,9 @@ test('who types is seen until the message is there', async (t) => {
   const room = newRoom();
   const [ada, ben] = [await enter(t, browser, gateway, room, 'Ada'), await enter(t, browser, gateway, room, 'Ben')];
   await ben.locator('#people [data-user=Ada]').waitFor();
-  await ada.locator('#text').pressSequentially('hello');
-  await ben.locator('#typing.shown', { hasText: 'Ada is typing' }).waitFor();
+  await typeUntil(ada, ben.locator('#typing.shown', { hasText: 'Ada is typing' }).waitFor());
   assert.equal(await ada.locator('#typing.shown').count(), 0, 'nobody is told of themselves');
-  await ada.press('#text', 'Enter');
+  await say(ada, 'hello');
   await shows(ben, ['hello']);
   await ben.locator('#typing:not(.shown)').waitFor({ state: 'attached' });
 });
@@ -82,6 +81,8 @@ test('a room can be left, and the last one stays', async (t) => {
 
 test('rooms that are not open count what is unread', async (t) => {
   const ada = await enter(t, browser, gateway, 'lobby', 'Ada');
+  // She is in that room, too: the others see so, and she counts who is there.
+  await ada.locator('.room-line', { hasText: 'birds' }).locator('.room-people', { hasText: /[1-9]/ }).waitFor();
   await publish(gateway, 'birds', ['one', 'two']);
   await ada.locator('.room-line', { hasText: 'birds' }).locator('.badge', { hasText: '2' }).waitFor();
   assert.match(await ada.title(), /^\(2\) /);

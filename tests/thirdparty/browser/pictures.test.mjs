@@ -9,7 +9,7 @@ import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 
 import { DevGateway } from '../support/dev_gateway.mjs';
-import { connection, enter, say, shows, waiting } from './support/chat.mjs';
+import { connection, enter, say, shows, typeUntil, waiting } from './support/chat.mjs';
 import { DESKTOP, PHONE, assertFits, launch, picture, visit } from './support/pages.mjs';
 
 /** What moves is not caught half-way. */
@@ -122,8 +122,7 @@ async function talkOf(t, own, page, room) {
   await speak('Mira', 'Twice a year!');
   await speak('Mira', 'Here is a recording from the meadow: https://example.org/bobolink');
   await speak(ida, 'That is the one. Exactly that.');
-  await hands.get(tom).locator('#text').pressSequentially('Oh');
-  await page.locator('#typing.shown').waitFor();
+  await typeUntil(hands.get(tom), page.locator('#typing.shown').waitFor());
   /** Resolves when the server has it. */
   const others = async (text) => {
     await say(hands.get(ida), text);

@@ -36,6 +36,14 @@ export async function sayAll(page, texts) {
   for (const text of texts) await say(page, text);
 }
 
+/** Presses keys in the message box until `seen` resolves, since who types is shown for a few seconds only. */
+export async function typeUntil(page, seen) {
+  let isOver = false;
+  const over = seen.finally(() => (isOver = true));
+  while (!isOver) await page.locator('#text').pressSequentially('Oh', { delay: 100 });
+  await over;
+}
+
 /** Waits until exactly these messages are shown as kept by the server, in this order. */
 export async function shows(page, texts) {
   const same = (wanted) => {
