@@ -244,23 +244,34 @@ describe('a tab that needs more than the leader knows', () => {
   });
 });
 
+/** Lets time pass in small steps, between which the tabs say all they have to say, and gives the milliseconds it took. */
+async function passes(clock: ManualClock, isOver: () => boolean): Promise<number> {
+  for (let ms = 0; ms < 60_000; ms += 10) {
+    for (let turn = 0; turn < 20; turn += 1) await settled();
+    if (isOver()) return ms;
+    await clock.advance(10);
+  }
+  return Infinity;
+}
+
 describe('the leader goes', () => {
   test.each([
     ['closed by the user', (leader: Page) => leader.kill()],
     ['closed by the application', (leader: Page) => leader.client.close()],
   ])('%s: the next tab takes over within a second, and nothing is lost or doubled', async (_, leave) => {
     const led: number[] = [];
-    const pages = [0, 1, 2].map((n) => page({ onLead: () => led.push(n) }));
+    // The longest delays before a reconnect that there are by default.
+    const clock = new ManualClock();
+    const delays = { clock, random: () => 0.999, minReconnectDelay: undefined, maxReconnectDelay: undefined };
+    const pages = [0, 1, 2].map((n) => page({ ...delays, onLead: () => led.push(n) }));
     await Promise.all(pages.map(({ client }) => client.connect().ready(PATIENCE)));
     const all = await Promise.all(pages.map((one) => subscribed(one)));
     numbers(1, 5).forEach((n) => server.publish('a', n));
     await all[2]!.heard.count(5);
     const back = new Seen('subscribed', (add) => all[2]!.sub.on('subscribed', add));
-    const began = performance.now();
     leave(pages[0]!);
     numbers(6, 9).forEach((n) => server.publish('a', n));
-    await back.count(1);
-    expect(performance.now() - began).toBeLessThan(1_000);
+    expect(await passes(clock, () => back.items.length > 0)).toBeLessThan(1_000);
     server.publish('a', 10);
     for (const { heard } of all.slice(1)) expect(await heard.count(10)).toEqual(numbers(1, 10));
     expect([led, server.connections]).toEqual([[0, 1], 1]);

@@ -5,10 +5,12 @@ import { after, before, test } from 'node:test';
 
 import { DevGateway } from '../support/dev_gateway.mjs';
 import { connection, enter, joined, newRoom, numbered, publish, say, sayAll, shows, stream, waiting, watchConnection } from './support/chat.mjs';
-import { launch, visit } from './support/pages.mjs';
+import { PATIENCE_MS, launch, visit } from './support/pages.mjs';
 
-/** Milliseconds for the hand-over, which takes a tenth of it on a machine that is not busy. */
-const SOON = 5_000;
+/** Milliseconds that a hand-over takes at most, beyond what this machine takes just now for a tab that comes in. */
+const SOON = 1_000;
+/** So many of them are looked at before a slow one is taken for what they are like: the machine may have stood still. */
+const TRIES = 6;
 
 let browser;
 let gateway;
@@ -76,20 +78,27 @@ test('when the tab that holds the connection is closed, the other goes on withou
 
 test('the hand-over to another tab is soon', async (t) => {
   const room = newRoom();
-  const { first, second } = await twoTabs(t, room);
-  // The next tab's client is connected anew, under a new name for the server.
-  const before = await clientsIn(room);
-  const closedAt = Date.now();
-  await first.close();
-  let now = before;
-  while (now.some((client) => before.includes(client)) || now.length === 0) {
-    assert.ok(Date.now() - closedAt < SOON, 'the other tab has not taken over');
-    now = await clientsIn(room);
+  const { context, first } = await twoTabs(t, room);
+  const tabs = context.pages();
+  const tries = [];
+  while (tries.length < TRIES && !tries.some(isSoon)) {
+    const cameAt = Date.now();
+    tabs.push(await visit(t, browser, first.url(), { context }));
+    await joined(tabs.at(-1), room);
+    const arrival = Date.now() - cameAt;
+    // The next tab's client is connected anew, under a new name for the server.
+    const before = await clientsIn(room);
+    const closedAt = Date.now();
+    await tabs.shift().close();
+    await othersIn(room, before);
+    tries.push({ handOver: Date.now() - closedAt, arrival });
+    await connection(tabs[0], 'online');
+    await say(tabs[0], 'still here');
+    await shows(tabs.at(-1), tries.map(() => 'still here'));
   }
-  t.diagnostic(`handed over in ${Date.now() - closedAt} ms`);
-  await connection(second, 'online');
-  await say(second, 'still here');
-  await shows(second, ['still here']);
+  const told = tries.map(({ handOver, arrival }) => `${handOver} ms (a tab comes in within ${arrival})`).join(', ');
+  t.diagnostic(`handed over in ${told}`);
+  assert.ok(tries.some(isSoon), told);
 });
 
 test('what was written offline survives the tab, once and in order', async (t) => {
@@ -110,6 +119,21 @@ test('what was written offline survives the tab, once and in order', async (t) =
   await shows(second, ['online', ...numbered('offline', 1, 5)]);
   assert.deepEqual((await stream(gateway, room)).map(({ text }) => text), ['online', ...numbered('offline', 1, 5)]);
 });
+
+function isSoon({ handOver, arrival }) {
+  return handOver < SOON + arrival;
+}
+
+/** Resolves when there are clients in a room, and none of these. */
+async function othersIn(room, before) {
+  const late = AbortSignal.timeout(PATIENCE_MS);
+  for (;;) {
+    const now = await clientsIn(room);
+    if (now.length > 0 && !now.some((client) => before.includes(client))) return;
+    assert.ok(!late.aborted, `after ${PATIENCE_MS} ms the other tab has not taken over`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
 
 async function clientsIn(room) {
   const { presence } = await gateway.api('presence', { channel: `dev-chat:${room}` });
