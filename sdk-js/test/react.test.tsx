@@ -41,7 +41,8 @@ async function show(children: ReactNode): Promise<void> {
 async function doing(work: () => void): Promise<void> {
   await act(async () => {
     work();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    // One turn for each timer that sets the next: so many, and not so long, as the machine may stand still meanwhile.
+    for (let turn = 0; turn < 10; turn += 1) await new Promise((resolve) => setTimeout(resolve));
   });
 }
 

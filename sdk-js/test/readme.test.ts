@@ -44,7 +44,7 @@ async function runBlock(code: string): Promise<string> {
   const socket = "import WebSocket from 'ws'; globalThis.WebSocket ??= WebSocket;\n";
   await writeFile(file, socket + code.replaceAll(PRINTED, new URL(gateway.url).host));
   // It must end by itself: nothing may keep the process alive after close().
-  return (await run(process.execPath, [file], { timeout: 15_000 })).stdout;
+  return (await run(process.execPath, [file], { timeout: 60_000 })).stdout;
 }
 
 describe('what runs', () => {
