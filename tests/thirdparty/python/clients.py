@@ -14,8 +14,8 @@ from centrifuge import Client, ClientEventHandler, Subscription, SubscriptionEve
 
 from gateway import TOKEN_SECRET, Gateway
 
-# Generous, since it is only ever used up by a failing test.
-PATIENCE_SECONDS = 8
+# Several times what a busy machine stands still, since it is only ever used up by a failing test.
+PATIENCE_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,12 @@ class Record:
         """The contexts of the events of that name."""
         return [context for each, context in self.items if each == name]
 
-    async def count(self, name: str, count: int = 1) -> List[Any]:
+    async def count(
+        self, name: str, count: int = 1, patience: float = PATIENCE_SECONDS
+    ) -> List[Any]:
         """Waits for so many events of that name, past ones included."""
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 while len(self.named(name)) < count:
                     self._changed.clear()
                     await self._changed.wait()
@@ -102,6 +104,8 @@ class Clients:
             use_protobuf=self.codec.name == "protobuf",
             min_reconnect_delay=0.02,
             max_reconnect_delay=0.2,
+            # Giving up on a machine that only stands still would look like a lost connection.
+            timeout=PATIENCE_SECONDS,
             proxy=None,
             **options,
         )

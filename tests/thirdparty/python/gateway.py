@@ -11,8 +11,8 @@ from pathlib import Path
 
 TOKEN_SECRET = "a secret that only these tests know"
 API_KEY = "an api key that only these tests know"
-READY_SECONDS = 15
-STOP_SECONDS = 10
+READY_SECONDS = 60
+STOP_SECONDS = 30
 
 _HISTORY = {"history_size": 100, "history_ttl": "60s"}
 
@@ -95,7 +95,7 @@ class Gateway:
     def _is_ready(self) -> bool:
         try:
             url = f"http://127.0.0.1:{self.port}/health/ready"
-            with urllib.request.urlopen(url, timeout=1) as response:
+            with urllib.request.urlopen(url, timeout=5) as response:
                 return response.status == 200
         except (urllib.error.URLError, OSError):
             return False
@@ -107,7 +107,7 @@ def _configuration(port: int) -> dict:
         "log": {"level": "info"},
         "health": {"enabled": True},
         "http_api": {"key": API_KEY},
-        "client": {"token": {"hmac_secret_key": TOKEN_SECRET}, "expired_close_delay": "1s"},
+        "client": {"token": {"hmac_secret_key": TOKEN_SECRET}, "expired_close_delay": "8s"},
         "channel": {
             "namespaces": [{"allow_subscribe_for_client": True, **own} for own in _NAMESPACES],
         },
