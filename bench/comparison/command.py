@@ -118,7 +118,7 @@ def _run(flags: argparse.Namespace) -> int:
             print(f"round {round_} of {flags.pairs} is the next; call again", flush=True)
             return AGAIN
         _say(f"{chosen.name} {flags.codec}, round {round_} of {flags.pairs}")
-        results.store(path, rounds.run_round(bench, chosen, flags.codec, round_))
+        results.store(path, rounds.run_round(bench, chosen, flags.codec, round_, deadline))
         ran += 1
     _say(f"all {flags.pairs} rounds are in {folder.name}/{chosen.name}-{flags.codec}")
     return 0
@@ -136,7 +136,7 @@ def _quick(flags: argparse.Namespace) -> int:
         codec = flags.codec if flags.codec in one.codecs else one.codecs[0]
         _say(f"{one.name} {codec}")
         path = results.path_of(folder, one.name, codec, 1)
-        results.store(path, rounds.run_round(bench, one, codec, 1))
+        results.store(path, rounds.run_round(bench, one, codec, 1, deadline))
     sys.stdout.write(report.render(QUICK))
     return 0
 

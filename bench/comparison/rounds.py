@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -90,14 +91,22 @@ def is_done(bench: Bench, scenario: Scenario, document: Json | None) -> bool:
     return True
 
 
-def run_round(bench: Bench, scenario: Scenario, codec: str, round_: int) -> Json:
-    """Runs the floor and every column once."""
+def run_round(
+    bench: Bench, scenario: Scenario, codec: str, round_: int, deadline: float
+) -> Json:
+    """Runs the floor and every column once, and void ones again.
+
+    `deadline` is in seconds of the monotonic clock: no run begins again that may end later, or keep
+    a column to come from ending in time.
+    """
     started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     wanted = columns(bench, scenario)
     floor = _floor(bench, scenario, codec)
     runs = {}
-    for column in in_order(wanted, round_):
-        runs[column] = _run_column(bench, scenario, codec, column)
+    order = in_order(wanted, round_)
+    for place, column in enumerate(order, 1):
+        until = deadline - (len(order) - place) * scenario.seconds
+        runs[column] = _run_column(bench, scenario, codec, column, until)
         bench.say(f"  {column}: {_outcome(runs[column], bench, scenario)}")
     known = {column: bench.program(column) for column in wanted}
     return {
@@ -107,7 +116,7 @@ def run_round(bench: Bench, scenario: Scenario, codec: str, round_: int) -> Json
         "round": round_,
         "quick": bench.quick,
         "others_limit": bench.others_limit,
-        "order": list(in_order(wanted, round_)),
+        "order": list(order),
         "started": started,
         "machine": machine.describe(),
         "servers": {column: one.describe() for column, one in known.items() if one},
@@ -136,7 +145,9 @@ def generator_arguments(
     return arguments
 
 
-def _run_column(bench: Bench, scenario: Scenario, codec: str, column: str) -> Json:
+def _run_column(
+    bench: Bench, scenario: Scenario, codec: str, column: str, until: float
+) -> Json:
     program = bench.program(column)
     if program is None:
         return {"not_run": NO_PEER}
@@ -155,6 +166,9 @@ def _run_column(bench: Bench, scenario: Scenario, codec: str, column: str) -> Js
         if not trouble or results.has_failed(run):
             break
         bench.say(f"  {column}, attempt {attempt} of {ATTEMPTS}: {'; '.join(trouble)}")
+        if attempt < ATTEMPTS and time.monotonic() + scenario.seconds > until:
+            bench.say(f"  {column}: not run again, the time is over")
+            break
     return run
 
 

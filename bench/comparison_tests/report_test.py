@@ -20,6 +20,11 @@ def series(*rounds: Json, name: str = "fanout-50") -> Series:
 
 
 def five(ours: float, peer: float, tuned: float | None = None) -> Series:
+    """Five rounds; the tuned peer does as well as the other unless it is said."""
+    return rounds_of(ours, peer, peer if tuned is None else tuned)
+
+
+def rounds_of(ours: float, peer: float, tuned: float | None) -> Series:
     rounds = []
     for number in range(1, 6):
         # A machine that is slower for a round is slower for both.
@@ -29,6 +34,12 @@ def five(ours: float, peer: float, tuned: float | None = None) -> Series:
             one["runs"][PEER_TUNED] = {"document": delivery(tuned * slower)}
         rounds.append(one)
     return series(*rounds)
+
+
+def tuned(one: Json) -> Json:
+    """A round whose tuned peer did as well as the other."""
+    one["runs"][PEER_TUNED] = one["runs"][PEER]
+    return one
 
 
 class VerdictTest(unittest.TestCase):
@@ -45,6 +56,17 @@ class VerdictTest(unittest.TestCase):
         self.assertEqual(report.verdict(five(7.0, 10.0, tuned=6.0), CPU), "not met (tuned)")
         self.assertEqual(report.verdict(five(7.0, 10.0, tuned=8.0), CPU), "met")
 
+    def test_a_target_is_not_met_as_long_as_the_tuned_peer_gave_no_value(self) -> None:
+        said = report.verdict(rounds_of(7.0, 10.0, None), CPU)
+        self.assertEqual(said, "met, tuned peer not measured")
+        said = report.verdict(rounds_of(5.0, 10.0, None), CPU)
+        self.assertEqual(said, "aim met, tuned peer not measured")
+        self.assertEqual(report.verdict(rounds_of(9.0, 10.0, None), CPU), "not met")
+        void = rounds_of(7.0, 10.0, 8.0)
+        for one in void.rounds:
+            one["runs"][PEER_TUNED] = {"document": delivery(8.0, void="busy")}
+        self.assertEqual(report.verdict(void, CPU), "met, tuned peer not measured")
+
     def test_what_was_not_run_never_passes(self) -> None:
         self.assertEqual(report.verdict(series(), CPU), "not run")
         alone = [round_(number, delivery(1.0), None) for number in range(1, 6)]
@@ -60,18 +82,37 @@ class VerdictTest(unittest.TestCase):
     def test_more_is_better_where_a_rate_is_meant(self) -> None:
         rate = Measure("max_deliveries_per_s", "", "/s", Target(1.7, 2.3), more_is_better=True)
         reports = [document(row({"max_deliveries_per_s": number})) for number in (180.0, 100.0)]
-        rounds = [round_(number, *reports) for number in range(1, 6)]
+        rounds = [tuned(round_(number, *reports)) for number in range(1, 6)]
         self.assertEqual(report.verdict(series(*rounds, name="highest-1000"), rate), "met")
 
     def test_a_bound_counts_for_us_and_not_for_the_peer(self) -> None:
         rate = Measure("max_deliveries_per_s", "", "/s", Target(1.7, 2.3), more_is_better=True)
         bound = document(row({"max_deliveries_per_s": 180.0}, at_least="busy"))
         known = document(row({"max_deliveries_per_s": 100.0}))
-        ours = [round_(number, bound, known) for number in range(1, 6)]
+        ours = [tuned(round_(number, bound, known)) for number in range(1, 6)]
         self.assertEqual(report.verdict(series(*ours, name="highest-1000"), rate), "met")
         theirs = [round_(number, known, bound) for number in range(1, 6)]
         said = report.verdict(series(*theirs, name="highest-1000"), rate)
         self.assertEqual(said, "no value counts")
+
+    def test_a_bound_below_a_target_decides_nothing(self) -> None:
+        rate = Measure("max_deliveries_per_s", "", "/s", Target(1.7, 2.3), more_is_better=True)
+        known = document(row({"max_deliveries_per_s": 100.0}))
+        bound = document(row({"max_deliveries_per_s": 160.0}, at_least="busy"))
+        rounds = [tuned(round_(number, bound, known)) for number in range(1, 6)]
+        said = report.verdict(series(*rounds, name="highest-1000"), rate)
+        self.assertEqual(said, "not decided")
+        for one in rounds:
+            one["runs"][OURS] = {"document": document(row({"max_deliveries_per_s": 160.0}))}
+        said = report.verdict(series(*rounds, name="highest-1000"), rate)
+        self.assertEqual(said, "not met")
+        faster = document(row({"max_deliveries_per_s": 190.0}))
+        bound = document(row({"max_deliveries_per_s": 180.0}, at_least="busy"))
+        rounds = [round_(number, bound, known) for number in range(1, 6)]
+        for one in rounds:
+            one["runs"][PEER_TUNED] = {"document": faster}
+        said = report.verdict(series(*rounds, name="highest-1000"), rate)
+        self.assertEqual(said, "not decided (tuned)")
 
     def test_a_ratio_of_our_own_needs_no_peer(self) -> None:
         own = Measure("p99_ratio", "", "", Target(1.2, 1.05), own_ratio=True)

@@ -185,6 +185,23 @@ class RunTest(unittest.TestCase):
         self.assertEqual((runs[OURS]["attempts"], runs[PEER]["attempts"]), (2, rounds.ATTEMPTS))
         self.assertIn("counts for nothing (busy)", self.said)
 
+    def test_a_void_run_is_not_run_again_where_the_call_would_last_too_long(self) -> None:
+        generator_program(self.generator, [delivery(5.0, void="busy")])
+        self.run_command("--pairs", "1", "--minutes", "0")
+        runs = self.round(1)["runs"]
+        self.assertEqual((runs[OURS]["attempts"], runs[PEER]["attempts"]), (1, 1))
+        self.assertIn("not run again, the time is over", self.said)
+
+    def test_a_void_run_leaves_the_columns_behind_it_their_time(self) -> None:
+        generator_program(self.generator, [delivery(5.0, void="busy")])
+        fanout = scenario("fanout-50")
+        assert fanout
+        # Not enough for the three columns behind the first and for that a second time.
+        self.run_command("--pairs", "1", "--minutes", str(3.5 * fanout.seconds / 60))
+        runs = self.round(1)["runs"]
+        attempts = [runs[column]["attempts"] for column in (OURS, PEER, PEER_TUNED)]
+        self.assertEqual(attempts, [1, 3, 3])
+
     def test_a_generator_that_breaks_is_recorded_with_what_it_said(self) -> None:
         generator_program(self.generator, [None])
         self.run_command("--pairs", "1")
@@ -251,7 +268,9 @@ class RunTest(unittest.TestCase):
         self.assertEqual(calls_of(self.generator), [])
 
     def test_the_fence_is_measured_without_a_server(self) -> None:
-        with mock.patch("comparison.fence.PAIRS", 1):
+        # What the host of this test takes from it is not what is tested.
+        quiet = mock.patch("comparison.machine.Times.read", return_value=machine.Times(100, 0))
+        with quiet, mock.patch("comparison.fence.PAIRS", 1):
             self.assertEqual(self.run_command("--pairs", "1", scenario_="redis-fence"), 0)
         one = self.round(1, "redis-fence")
         self.assertEqual(list(one["runs"]), [OURS])
