@@ -36,6 +36,8 @@ pub struct Workbench {
     pub scanner: Scanner,
     pub buffer: Box<[u8]>,
     pub counters: Counters,
+    /// What names of channels start with, if their numbers are to be read.
+    pub channels: Option<Vec<u8>>,
     pub events: Vec<Event>,
     pub clock: Ticker,
 }
@@ -202,11 +204,14 @@ impl Connection {
             rest = behind;
             match bench.scanner.look(message).map_err(Ended)? {
                 Message::Published { mark, offset } => {
-                    let delivery = Delivery { peer: self.peer, mark, offset, at_ns };
+                    let names = bench.channels.as_deref();
+                    let channel = names.and_then(|name| bench.scanner.channel(message, name));
+                    let delivery = Delivery { peer: self.peer, channel, mark, offset, at_ns };
                     bench.events.push(Event::Published(delivery));
                     publications += 1;
                 }
                 Message::Acknowledged(id) => {
+                    bench.counters.replies += 1;
                     bench.events.push(Event::Acknowledged { peer: self.peer, id });
                 }
                 Message::Ping => {
@@ -221,7 +226,7 @@ impl Connection {
                 }
                 Message::Made | Message::Other => {
                     let reply = bench.scanner.decode(message).map_err(Ended)?;
-                    self.take_reply(reply, at_ns, &mut bench.events)?;
+                    self.take_reply(reply, at_ns, bench)?;
                 }
             }
         }
@@ -230,13 +235,8 @@ impl Connection {
         Ok(())
     }
 
-    fn take_reply(
-        &mut self,
-        reply: Reply,
-        at_ns: u64,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Ended> {
-        let peer = self.peer;
+    fn take_reply(&mut self, reply: Reply, at_ns: u64, bench: &mut Workbench) -> Result<(), Ended> {
+        let (peer, events) = (self.peer, &mut bench.events);
         if reply.id == 0 {
             if let Some(push) = reply.push {
                 events.push(Event::Pushed { peer, push: Box::new(push) });
@@ -248,6 +248,7 @@ impl Connection {
             let refusal = format!("{} {:?}", error.code, error.message);
             return Err(Ended(format!("the server refused it with {refusal}")));
         }
+        bench.counters.replies += u64::from(!is_joining);
         events.push(Event::Replied { peer, reply: Box::new(reply), at_ns });
         self.joined(at_ns, events);
         Ok(())

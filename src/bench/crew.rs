@@ -194,9 +194,7 @@ impl Crew {
         match event {
             Event::Closed { why, peer } => {
                 self.failures.add(format!("client {number}: {why}"));
-                if let Some(entry) = self.numbers.get_mut(*peer) {
-                    *entry = None;
-                }
+                self.forget(*peer);
                 return Some(number);
             }
             Event::Pushed { push, .. } => {
@@ -215,6 +213,13 @@ impl Crew {
             _ => {}
         }
         None
+    }
+
+    /// Takes the number from a connection that is gone; another may get its peer.
+    pub fn forget(&mut self, peer: Peer) {
+        if let Some(entry) = self.numbers.get_mut(peer) {
+            *entry = None;
+        }
     }
 
     /// Opens connections to the server API.

@@ -6,12 +6,12 @@ use hdrhistogram::Histogram;
 
 use self::step::Step;
 use super::crew::{Crew, Halt};
-use super::event::{Counters, Peer};
+use super::event::Peer;
+use super::gauge::{Gauge, Measured};
 use super::http::Requests;
-use super::meter::{Meter, MeterError, Usage};
-use super::report::{Latency, Row};
+use super::report::{Failures, Latency, Row};
 use super::roster::Roster;
-use super::schedule::Schedule;
+use super::schedule::{Schedule, sends_something};
 use super::ticker::{SECOND_NS, nanoseconds};
 use super::verify::Faults;
 
@@ -50,17 +50,21 @@ pub struct Load {
 /// What one step found.
 #[derive(Debug)]
 pub struct Outcome {
-    pub usage: Usage,
+    pub measured: Measured,
     /// Due in the time that counts.
     pub published: u64,
     /// Deliveries of these that should have come, and that came.
     pub expected: u64,
     pub delivered: u64,
-    /// Deliveries, of whatever, read in the time that counts.
-    pub read: u64,
-    pub read_frames: u64,
     /// Over the whole step.
     pub faults: Faults,
+    /// Deliveries among the missing ones that never came although later ones did.
+    pub holes: u64,
+    /// Publications that the server neither took nor refused.
+    pub unanswered: u64,
+    /// What a server may be excused for that is asked for too much: members that it dropped, and
+    /// what is missing behind the last that came.
+    pub overload: Failures,
     pub latency: Histogram<u64>,
     /// How late the generator itself sent.
     pub lag: Histogram<u64>,
@@ -82,29 +86,58 @@ pub fn run(
     run: u16,
     ignored: &dyn Fn(usize) -> bool,
 ) -> Result<Outcome, Halt> {
+    let mut outcome = attempt(crew, load, route, run, ignored)?;
+    crew.failures.append(std::mem::take(&mut outcome.overload));
+    Ok(outcome)
+}
+
+/// As [`run`], of a load that may be too much: what such a load excuses is left in
+/// [`Outcome::overload`].
+///
+/// # Errors
+/// As [`run`].
+pub fn attempt(
+    crew: &mut Crew,
+    load: &Load,
+    route: &Route,
+    run: u16,
+    ignored: &dyn Fn(usize) -> bool,
+) -> Result<Outcome, Halt> {
     let start_ns = crew.engine.now_ns() + LEAD_NS;
-    let mut schedule = Schedule::new(start_ns, load.rate, load.warmup_s + load.seconds);
+    let schedule = Schedule::new(start_ns, load.rate, load.warmup_s + load.seconds);
     let from = start_ns + nanoseconds(load.warmup_s);
     let window = from..from + nanoseconds(load.seconds);
     let mut step = Step::new(crew, load, route, run, window.clone(), ignored);
-    let mut gauge = Gauge::default();
+    let mut gauge = Gauge::new(window.clone());
+    if let Err(halt) = drive(crew, &mut step, schedule, &mut gauge, window.end) {
+        crew.failures.append(std::mem::take(&mut step.outcome.overload));
+        return Err(halt);
+    }
+    step.outcome.measured = gauge.finish(crew);
+    Ok(step.finish(crew))
+}
+
+/// Sends what is due and takes what comes, until nothing more is to come.
+fn drive(
+    crew: &mut Crew,
+    step: &mut Step<'_>,
+    mut schedule: Schedule,
+    gauge: &mut Gauge,
+    end_ns: u64,
+) -> Result<(), Halt> {
     let (mut events, mut heard_ns) = (Vec::new(), 0);
     loop {
+        gauge.look(crew)?;
         let now_ns = crew.engine.now_ns();
-        gauge.look(crew, now_ns, &window, &mut step.outcome)?;
         for (number, due_ns) in std::iter::from_fn(|| schedule.take_due(now_ns)).take(BURST) {
             step.publish(crew, number, due_ns)?;
         }
         let due = schedule.peek().map(|(_, due_ns)| due_ns);
         let is_over = gauge.is_done() && due.is_none();
-        if is_over && (step.outstanding == 0 || now_ns >= window.end + PATIENCE_NS) {
-            break;
+        if is_over && (step.is_settled() || now_ns >= end_ns + PATIENCE_NS) {
+            return Ok(());
         }
-        let edge = match (gauge.is_running(), gauge.is_done()) {
-            (_, true) => now_ns + SECOND_NS / 10,
-            (true, false) => window.end,
-            (false, false) => window.start,
-        };
+        let edge = gauge.next_ns().unwrap_or(now_ns + SECOND_NS / 10);
         let until_ns = due.unwrap_or(u64::MAX).min(edge).min(now_ns + SECOND_NS / 2);
         crew.engine.poll(until_ns, &mut events)?;
         for event in &events {
@@ -115,26 +148,32 @@ pub fn run(
         if !events.is_empty() || !is_over {
             heard_ns = crew.engine.now_ns();
         } else if is_silent {
-            break;
+            return Ok(());
         }
         if step.outcome.is_broken {
-            break;
+            return Ok(());
         }
         crew.progress.show(now_ns, || step.describe(now_ns));
     }
-    gauge.weigh(crew, &mut step.outcome);
-    Ok(step.finish(crew))
+}
+
+impl Load {
+    /// Whether any publication falls into the time that counts.
+    pub fn sends_something(&self) -> bool {
+        sends_something(self.rate, self.warmup_s, self.seconds)
+    }
 }
 
 impl Outcome {
     /// A row with everything that is the same for all loads.
     pub fn row(&self, label: impl Into<String>, load: &Load) -> Row {
-        let mut row = self.usage.row(label);
+        let Measured { usage, counted } = &self.measured;
+        let mut row = usage.row(label);
         let metrics = &mut row.metrics;
-        let seconds = self.usage.seconds;
+        let deliveries = counted.publications as f64;
         metrics.set("publications_per_s", load.rate);
         metrics.set("offered_per_s", load.rate * self.deliveries_per_publication(load));
-        metrics.set("delivered_per_s", self.read as f64 / seconds);
+        metrics.set("delivered_per_s", deliveries / usage.seconds);
         metrics.count("published", self.published);
         metrics.count("expected", self.expected);
         metrics.count("delivered", self.delivered);
@@ -142,21 +181,30 @@ impl Outcome {
         metrics.count("doubled", self.faults.doubled);
         metrics.count("disordered", self.faults.disordered);
         metrics.count("disconnected", self.lost);
-        metrics.set("messages_per_frame", self.read as f64 / self.read_frames as f64);
+        metrics.count("unanswered", self.unanswered);
+        metrics.set("messages_per_frame", deliveries / counted.frames as f64);
         metrics.set("send_lag_p99_us", self.lag.value_at_quantile(0.99) as f64 / 1_000.0);
-        if let Some(server) = self.usage.server {
-            let deliveries = self.read as f64;
+        if let Some(server) = usage.server {
             metrics.set("cpu_us_per_delivery", server.cpu_s() * 1e6 / deliveries);
             metrics.set("user_us_per_delivery", server.user_s * 1e6 / deliveries);
             metrics.set("system_us_per_delivery", server.system_s * 1e6 / deliveries);
         }
-        if let Some(redis) = self.usage.redis {
-            let publications = self.published as f64;
+        if let Some(redis) = usage.redis {
+            // By the same clock as what Redis did: those that the server had taken.
+            let publications = (counted.replies + counted.answers) as f64;
             metrics.set("redis_cpu_us_per_publication", redis.cpu_s() * 1e6 / publications);
             metrics.set("redis_commands_per_publication", redis.commands as f64 / publications);
         }
         row.latency = Latency::of(&self.latency);
         row
+    }
+
+    /// Whether all that was published came, once and in order, and the server took all of it.
+    pub fn is_whole(&self) -> bool {
+        self.faults.is_none()
+            && self.lost == 0
+            && self.unanswered == 0
+            && self.delivered == self.expected
     }
 
     /// 99 % of the deliveries came within this, in milliseconds.
@@ -170,66 +218,4 @@ impl Outcome {
             published => self.expected as f64 / published as f64,
         }
     }
-}
-
-/// Looks at the meters where the time that counts begins and ends.
-#[derive(Default)]
-struct Gauge {
-    meter: Option<(Meter, Counters)>,
-    is_done: bool,
-}
-
-impl Gauge {
-    fn look(
-        &mut self,
-        crew: &Crew,
-        now_ns: u64,
-        window: &std::ops::Range<u64>,
-        outcome: &mut Outcome,
-    ) -> Result<(), Halt> {
-        match &self.meter {
-            None if now_ns >= window.start => {
-                self.meter = Some((crew.meter()?, crew.engine.counters()));
-            }
-            Some((meter, before)) if !self.is_done && now_ns >= window.end => {
-                self.is_done = true;
-                read(meter, before, crew, outcome)?;
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Takes what there is, also when a step ends before its time. What counting the memory costs
-    /// is paid here, behind the last delivery.
-    fn weigh(&self, crew: &mut Crew, outcome: &mut Outcome) {
-        let Some((meter, before)) = &self.meter else { return };
-        let stopped = if self.is_done { Ok(()) } else { read(meter, before, crew, outcome) };
-        let weighed = stopped.and_then(|()| meter.weighed(outcome.usage));
-        match weighed {
-            Ok(usage) => outcome.usage = usage,
-            Err(error) => crew.failures.add(error.to_string()),
-        }
-    }
-
-    fn is_running(&self) -> bool {
-        self.meter.is_some() && !self.is_done
-    }
-
-    fn is_done(&self) -> bool {
-        self.is_done
-    }
-}
-
-fn read(
-    meter: &Meter,
-    before: &Counters,
-    crew: &Crew,
-    outcome: &mut Outcome,
-) -> Result<(), MeterError> {
-    let after = crew.engine.counters();
-    outcome.read = after.publications - before.publications;
-    outcome.read_frames = after.frames - before.frames;
-    outcome.usage = meter.stop()?;
-    Ok(())
 }

@@ -41,6 +41,7 @@ pub struct Engine {
     target: Target,
     /// For the next connections.
     sockets: VecDeque<Stream>,
+    /// Sockets so far, from a number on that differs from run to run.
     made: usize,
 }
 
@@ -65,6 +66,8 @@ impl Engine {
     /// # Errors
     /// If there are no more descriptors.
     pub fn new(target: Target, codec: Codec, clock: Clock) -> io::Result<Self> {
+        // So that short runs one after the other do not all come from the same few addresses.
+        let made = clock.unix().subsec_nanos() as usize;
         let clock = Ticker::new(clock);
         let bench = Workbench {
             codec,
@@ -72,20 +75,13 @@ impl Engine {
             scanner: Scanner::new(codec),
             buffer: vec![0; READ_BUFFER].into_boxed_slice(),
             counters: Counters::default(),
+            channels: None,
             events: Vec::new(),
             clock,
         };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let ready = Vec::with_capacity(TURNS);
-        Ok(Self {
-            epoll,
-            ready,
-            links: Slab::new(),
-            bench,
-            target,
-            sockets: VecDeque::new(),
-            made: 0,
-        })
+        Ok(Self { epoll, ready, links: Slab::new(), bench, target, sockets: VecDeque::new(), made })
     }
 
     pub fn codec(&self) -> Codec {
@@ -103,6 +99,11 @@ impl Engine {
 
     pub fn counters(&self) -> Counters {
         self.bench.counters
+    }
+
+    /// Reads from now on which channel a publication came from; names are a number behind `prefix`.
+    pub fn read_channels(&mut self, prefix: &str) {
+        self.bench.channels = Some(prefix.as_bytes().to_vec());
     }
 
     /// Makes the sockets of the next `count` connections, which is a good part of what opening them
@@ -259,4 +260,31 @@ impl Link {
 
 fn timespec(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: duration.subsec_nanos().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn connections_to_this_machine_come_from_an_address_each_from_the_first_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("ws://{}", listener.local_addr().unwrap());
+        let target = Target::new(&url).unwrap();
+        let mut engine = Engine::new(target, Codec::Json, Clock::real()).unwrap();
+        let peers = (0..20).map(|_| {
+            engine.dial(Vec::new(), 0).unwrap();
+            listener.accept().unwrap().1.ip()
+        });
+        let peers: HashSet<_> = peers.collect();
+        assert_eq!(peers.len(), 20);
+        assert!(
+            peers
+                .iter()
+                .all(|peer| peer.is_loopback() && *peer != listener.local_addr().unwrap().ip())
+        );
+    }
 }

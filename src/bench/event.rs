@@ -51,6 +51,9 @@ impl Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     pub peer: Peer,
+    /// Number of the channel that it came from, where the engine was asked to
+    /// [read it](super::engine::Engine::read_channels) and the name is one of the run.
+    pub channel: Option<u32>,
     pub mark: Mark,
     /// Position in the channel's stream, 0 without history.
     pub offset: u64,
@@ -59,11 +62,29 @@ pub struct Delivery {
 }
 
 /// What was read since the engine began.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// WebSocket frames with publications of the run in them.
     pub frames: u64,
     /// Publications of the run.
     pub publications: u64,
+    /// Replies to commands behind the first frame of a connection.
+    pub replies: u64,
+    /// Answers of the server API.
+    pub answers: u64,
     pub pings: u64,
+}
+
+impl Counters {
+    /// What was read since `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            frames: self.frames - before.frames,
+            publications: self.publications - before.publications,
+            replies: self.replies - before.replies,
+            answers: self.answers - before.answers,
+            pings: self.pings - before.pings,
+        }
+    }
 }

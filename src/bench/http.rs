@@ -142,6 +142,7 @@ impl ApiConnection {
                 self.answer.drain(..len);
                 self.is_busy = false;
                 let (outcome, at_ns) = (outcome(status, body), bench.clock.now_ns());
+                bench.counters.answers += 1;
                 bench.events.push(Event::Answered { peer: self.peer, outcome, at_ns });
                 self.send_next().map(|()| got)
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
@@ -10,12 +11,14 @@ use serde::Serialize;
 use super::procfs::{CpuTimes, ProcessUse, own_wait_s, pss_bytes};
 use super::redis::RedisUse;
 use super::report::Row;
-use super::ticker::{Ticker, seconds};
+use super::ticker::{Ticker, nanoseconds, seconds};
 
 /// A generator that is busier than this with its one core may itself be what is slow.
 const MOST_GENERATOR_CPU: f64 = 0.85;
 /// A machine whose host gives more than this to others says nothing about the server.
 const MOST_STEAL: f64 = 0.02;
+/// Readings that are further from the time that counts, as a share of it, are of another time.
+const MOST_OFF: f64 = 0.05;
 
 /// What the server used in the time of a row, and holds at its end.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -65,7 +68,11 @@ pub struct Meter {
 /// The readings at the end of a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
+    /// When the first reading was made, in nanoseconds of the generator's clock.
+    pub started_ns: u64,
     pub seconds: f64,
+    /// How far the readings are from where they were meant to be, as a share of that time.
+    pub off: f64,
     pub generator_cpu: f64,
     pub generator_wait: f64,
     pub steal: f64,
@@ -134,7 +141,9 @@ impl Meter {
         });
         let redis = self.watched.redis.map(redis_use).transpose()?;
         Ok(Usage {
+            started_ns: self.started_ns,
             seconds: elapsed_s,
+            off: 0.0,
             generator_cpu: own_cpu_s / elapsed_s,
             generator_wait: own_wait_s / elapsed_s,
             steal: steal_s / total_s,
@@ -175,8 +184,24 @@ impl ServerUse {
 }
 
 impl Usage {
+    /// Compares the readings with the time that they should be of, in nanoseconds of the generator's
+    /// clock: one that was kept from its processor looks too late.
+    #[must_use]
+    pub fn meant_for(self, window: &Range<u64>) -> Self {
+        let ended_ns = self.started_ns + nanoseconds(self.seconds);
+        let off_ns = self.started_ns.abs_diff(window.start).max(ended_ns.abs_diff(window.end));
+        let meant_ns = window.end.saturating_sub(window.start).max(1);
+        Self { off: off_ns as f64 / meant_ns as f64, ..self }
+    }
+
     /// Why the row counts for nothing, if so.
     pub fn void(&self) -> Option<String> {
+        if self.off > MOST_OFF {
+            let percent = self.off * 100.0;
+            return Some(format!(
+                "what was measured is off the time that counts by {percent:.0} %"
+            ));
+        }
         if self.generator_cpu > MOST_GENERATOR_CPU {
             let percent = self.generator_cpu * 100.0;
             return Some(format!("the generator used {percent:.0} % of its core"));
@@ -228,6 +253,26 @@ mod tests {
         assert!(busy.void.unwrap().contains("86 %"));
         let shared = Usage { steal: 0.03, ..fine }.void().unwrap();
         assert!(shared.contains("3.0 %"), "{shared}");
+    }
+
+    #[test]
+    fn readings_of_another_time_void_a_row() {
+        let of = |started_ns, seconds| {
+            let usage = Usage { started_ns, seconds, ..Usage::default() };
+            usage.meant_for(&(1_000_000_000..3_000_000_000)).void()
+        };
+        assert_eq!(of(1_000_000_000, 2.0), None);
+        assert_eq!(of(1_090_000_000, 2.0), None);
+        // Begun late, of the right length but late, too long, ended before its time.
+        for (started_ns, seconds) in [
+            (2_999_700_000, 0.000_3),
+            (1_500_000_000, 2.0),
+            (1_000_000_000, 2.5),
+            (1_000_000_000, 1.0),
+        ] {
+            let void = of(started_ns, seconds).unwrap();
+            assert!(void.contains("off the time that counts"), "{void}");
+        }
     }
 
     #[test]

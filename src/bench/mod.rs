@@ -30,6 +30,7 @@ pub mod socket;
 pub mod target;
 pub mod machine;
 pub mod meter;
+pub mod gauge;
 pub mod procfs;
 pub mod redis;
 pub mod ticker;
@@ -38,9 +39,13 @@ mod progress;
 use crate::time::{Clock, rfc3339};
 use crew::{Crew, Halt};
 use machine::MachineError;
-use options::{BenchArgs, Method, Scenario};
+use options::{BenchArgs, Method, PublishArgs, Rate, Scenario};
 use procfs::Machine;
 use report::{FORMAT, Report};
+use schedule::sends_something;
+
+/// Sequences that are checked at most, which take 640 MB.
+const MAX_SEQUENCES: u64 = 20_000_000;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,16 @@ pub enum BenchError {
     Options(#[from] serde_json::Error),
     #[error("{0}")]
     Flags(&'static str),
+    #[error(
+        "{flag} {rate}: nothing is due in the {seconds} s that count, behind a warm-up of {warmup} s; \
+         raise it, or --seconds"
+    )]
+    Nothing { flag: &'static str, rate: f64, seconds: f64, warmup: f64 },
+    #[error(
+        "{0} sequences would have to be checked, one for each subscriber and publisher of a channel, \
+         and {MAX_SEQUENCES} are the most; ask for fewer of {1}"
+    )]
+    Sequences(u64, &'static str),
 }
 
 /// Runs a scenario. The report lists what went wrong; an error means that there is no report.
@@ -103,17 +118,68 @@ pub fn run(args: &BenchArgs, clock: &Clock) -> Result<Report, BenchError> {
 fn check(args: &BenchArgs) -> Result<(), BenchError> {
     match &args.scenario {
         Scenario::Idle(idle) if (1..idle.subscriptions).contains(&idle.channels) => {
-            Err(BenchError::Flags("--channels must be 0 or at least --subscriptions"))
+            return Err(BenchError::Flags("--channels must be 0 or at least --subscriptions"));
         }
         Scenario::Publish(publish)
             if publish.method == Method::Broadcast && publish.channels < publish.items =>
         {
-            Err(BenchError::Flags("--channels must be at least --items for a broadcast"))
+            return Err(BenchError::Flags("--channels must be at least --items for a broadcast"));
         }
         Scenario::Slow(slow) if slow.stopped >= slow.subscribers => {
-            Err(BenchError::Flags("--stopped must be below --subscribers"))
+            return Err(BenchError::Flags("--stopped must be below --subscribers"));
         }
+        _ => {}
+    }
+    let (warmup, seconds) = (args.shared.warmup, args.shared.seconds);
+    let too_low = |rate: f64| !sends_something(rate, warmup, seconds);
+    let found = rates(&args.scenario).into_iter().find(|(_, rate)| too_low(*rate));
+    if let Some((flag, rate)) = found {
+        return Err(BenchError::Nothing { flag, rate, seconds, warmup });
+    }
+    match sequences(&args.scenario) {
+        (count, flags) if count > MAX_SEQUENCES => Err(BenchError::Sequences(count, flags)),
         _ => Ok(()),
+    }
+}
+
+/// At which rates a scenario sends, with the flags that say so.
+fn rates(scenario: &Scenario) -> Vec<(&'static str, f64)> {
+    let all = |rates: &[f64]| rates.iter().map(|rate| ("--rate", *rate)).collect();
+    match scenario {
+        Scenario::Idle(_) | Scenario::Storm(_) => Vec::new(),
+        Scenario::Fanout(fanout) => all(&fanout.rate),
+        Scenario::Chat(chat) => all(&chat.rate),
+        Scenario::Slow(slow) => all(&[slow.rate]),
+        Scenario::Publish(PublishArgs { rate: Rate::PerSecond(rate), .. }) => all(&[*rate]),
+        Scenario::Publish(_) => Vec::new(),
+        Scenario::Presence(presence) => {
+            // Without any reads there are none to miss.
+            let reads = Some(("--reads", presence.reads)).filter(|(_, rate)| *rate > 0.0);
+            [("--rate", presence.rate)].into_iter().chain(reads).collect()
+        }
+    }
+}
+
+/// How many sequences a scenario checks, and the flags that decide it.
+fn sequences(scenario: &Scenario) -> (u64, &'static str) {
+    let product = |factors: &[u32]| {
+        factors.iter().fold(1, |product: u64, factor| product.saturating_mul((*factor).into()))
+    };
+    match scenario {
+        Scenario::Fanout(fanout) => {
+            let voices = fanout.publishers.div_ceil(fanout.channels.max(1));
+            let flags = "--channels, --subscribers or --publishers";
+            (product(&[fanout.channels, fanout.subscribers, voices]), flags)
+        }
+        Scenario::Chat(chat) => {
+            (product(&[chat.channels, chat.members, chat.members]), "--channels or --members")
+        }
+        Scenario::Publish(publish) => {
+            let subscribers = publish.subscribers.max(1);
+            let flags = "--channels, --connections or --subscribers";
+            (product(&[publish.channels, publish.connections, subscribers]), flags)
+        }
+        _ => (0, ""),
     }
 }
 

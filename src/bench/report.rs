@@ -153,6 +153,12 @@ impl Failures {
         }
     }
 
+    /// Adds all of another list.
+    pub fn append(&mut self, other: Self) {
+        other.listed.into_iter().for_each(|what| self.add(what));
+        self.unlisted += other.unlisted;
+    }
+
     pub fn is_empty(&self) -> bool {
         self.listed.is_empty()
     }
@@ -197,6 +203,9 @@ mod tests {
         assert_eq!(failures.lines().len(), MAX_LISTED + 1);
         assert_eq!(failures.lines().last().map(String::as_str), Some("and 3 more"));
         assert_eq!(failures.count(), 53);
+        let mut all = failures.clone();
+        all.append(failures);
+        assert_eq!((all.lines().len(), all.count()), (MAX_LISTED + 1, 106));
     }
 
     #[test]

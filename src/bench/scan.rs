@@ -16,6 +16,7 @@ use crate::protocol::{json, protobuf};
 /// One in so many publications is decoded in full.
 const SAMPLE: u64 = 1_000;
 const OFFSET: &[u8] = b"\"offset\":";
+const CHANNEL: &[u8] = b"\"channel\":\"";
 /// What follows the id in replies that are no errors.
 const MADE: [&[u8]; 2] = [b",\"connect\":{", b",\"subscribe\":{"];
 /// Protobuf keys: field number times 8 plus the wire type.
@@ -24,6 +25,7 @@ const REPLY_PUSH: u8 = 0x22;
 const REPLY_CONNECT: u8 = 0x2a;
 const REPLY_SUBSCRIBE: u8 = 0x32;
 const REPLY_PUBLISH: u8 = 0x42;
+const PUSH_CHANNEL: u64 = 0x12;
 const PUSH_PUBLICATION: u64 = 0x22;
 const PUBLICATION_DATA: u64 = 0x22;
 const PUBLICATION_OFFSET: u64 = 0x30;
@@ -99,6 +101,23 @@ impl Scanner {
             self.seen += 1;
         }
         Ok(found)
+    }
+
+    /// The number behind `prefix` in the name of the channel that a publication came from; `None` if
+    /// the channel has no such name.
+    pub fn channel(&self, message: &[u8], prefix: &[u8]) -> Option<u32> {
+        let name = match self.codec {
+            Codec::Json => {
+                let from = memmem::find(message, CHANNEL)? + CHANNEL.len();
+                let rest = message.get(from..)?;
+                rest.get(..memchr(b'"', rest)?)?
+            }
+            Codec::Protobuf => {
+                let mut rest = message.strip_prefix(&[REPLY_PUSH])?;
+                field(delimited(&mut rest)?, PUSH_CHANNEL)?
+            }
+        };
+        std::str::from_utf8(name.strip_prefix(prefix)?).ok()?.parse().ok()
     }
 
     /// Decodes a message in full.

@@ -3,7 +3,16 @@
 //! Each moment is computed from the start and the number, so that nothing drifts and nothing is left
 //! out: what could not be sent in time is sent late, with the moment at which it was due.
 
+use super::ticker::nanoseconds;
+
 const SECOND_NS: u128 = 1_000_000_000;
+
+/// Whether anything is due in the `seconds` that count, behind those of a warm-up, at this rate.
+pub fn sends_something(rate: f64, warmup_s: f64, seconds: f64) -> bool {
+    let schedule = Schedule::new(0, rate, warmup_s + seconds);
+    let last = schedule.count().checked_sub(1).map(|number| schedule.due_ns(number));
+    last.is_some_and(|due_ns| due_ns >= nanoseconds(warmup_s))
+}
 
 /// A rate from a start on, for so many pieces.
 #[derive(Clone, Debug)]
@@ -69,6 +78,15 @@ mod tests {
         let mut schedule = Schedule::new(0, 1_000.0, 1.0);
         let late: Vec<_> = std::iter::from_fn(|| schedule.take_due(2_500_000)).collect();
         assert_eq!(late, [(0, 0), (1, 1_000_000), (2, 2_000_000)]);
+    }
+
+    #[test]
+    fn a_rate_of_which_nothing_falls_into_the_time_that_counts_is_known() {
+        assert!(sends_something(1.0, 0.0, 1.0));
+        assert!(sends_something(0.3, 5.0, 20.0));
+        for (rate, warmup_s, seconds) in [(0.3, 0.0, 1.0), (0.3, 2.0, 2.0), (0.0, 0.0, 9.0)] {
+            assert!(!sends_something(rate, warmup_s, seconds), "{rate}");
+        }
     }
 
     #[test]

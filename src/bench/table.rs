@@ -48,6 +48,7 @@ const COLUMNS: &[Column] = &[
     ("system s", |row| Some(format!("{:.2}", row.server?.system_s))),
     ("RSS MB", |row| Some(format!("{:.1}", row.server?.rss_bytes as f64 / 1e6))),
     ("PSS MB", |row| Some(format!("{:.1}", row.server?.pss_bytes as f64 / 1e6))),
+    ("threads", |row| Some(row.server?.threads.to_string())),
     ("Redis commands", |row| Some(row.redis?.commands.to_string())),
     ("Redis s", |row| Some(format!("{:.2}", row.redis?.cpu_s()))),
     ("others", |row| Some(format!("{:.0} %", row.other_cpu? * 100.0))),

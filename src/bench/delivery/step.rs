@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Load, Outcome, Route};
+use super::{Load, Measured, Outcome, Route};
 use crate::bench::crew::{Crew, Halt};
-use crate::bench::event::{Delivery, Event};
+use crate::bench::event::{Delivery, Event, Peer};
 use crate::bench::http::publish_body;
-use crate::bench::meter::Usage;
 use crate::bench::payload::Mark;
-use crate::bench::report::{histogram, record};
+use crate::bench::report::{Failures, histogram, record};
 use crate::bench::roster::Place;
 use crate::bench::ticker::SECOND_NS;
 use crate::bench::verify::{Faults, Sequence, Verdict};
@@ -35,7 +34,9 @@ pub struct Step<'a> {
     offsets: Vec<u64>,
     ignored: &'a dyn Fn(usize) -> bool,
     /// Deliveries that have not come.
-    pub outstanding: u64,
+    outstanding: u64,
+    /// Publications that the server has neither taken nor refused.
+    unanswered: u64,
     named: u64,
     command_id: u32,
     pub outcome: Outcome,
@@ -64,17 +65,19 @@ impl<'a> Step<'a> {
             offsets: vec![0; members],
             ignored,
             outstanding: 0,
+            unanswered: 0,
             named: 0,
             // Commands of the greeting have the numbers below.
             command_id: 1_000,
             outcome: Outcome {
-                usage: Usage::default(),
+                measured: Measured::default(),
                 published: 0,
                 expected: 0,
                 delivered: 0,
-                read: 0,
-                read_frames: 0,
                 faults: Faults::default(),
+                holes: 0,
+                unanswered: 0,
+                overload: Failures::default(),
                 latency: histogram(),
                 lag: histogram(),
                 lost: 0,
@@ -126,6 +129,7 @@ impl<'a> Step<'a> {
         }
         let expected = self.expected_of(channel);
         self.outstanding += expected;
+        self.unanswered += 1;
         let lag_ns = crew.engine.now_ns().saturating_sub(due_ns);
         if self.window.contains(&due_ns) {
             self.outcome.published += 1;
@@ -149,30 +153,51 @@ impl<'a> Step<'a> {
                     self.deliver(crew, member, delivery);
                 }
             }
-            Event::Acknowledged { .. } => {}
-            Event::Answered { outcome: Ok(_), .. } => {}
+            Event::Acknowledged { .. } | Event::Answered { outcome: Ok(_), .. } => self.answered(),
+            Event::Replied { reply, .. } if reply.publish.is_some() => self.answered(),
             Event::Answered { outcome: Err(why), .. } => {
+                self.answered();
                 crew.failures.add(why.clone());
                 self.outcome.is_broken = true;
             }
-            Event::Closed { peer, why } if crew.number(*peer).is_none() => {
-                crew.failures.add(format!("a publisher: {why}"));
-                self.outcome.is_broken = true;
-            }
+            Event::Closed { peer, why } => self.lose(crew, *peer, why),
             other => {
                 let member = crew.number(other.peer());
                 if member.is_some_and(|member| (self.ignored)(member)) {
                     return;
                 }
-                let is_refused =
+                crew.note(other);
+                self.outcome.is_broken |=
                     matches!(other, Event::Replied { reply, .. } if reply.error.is_some());
-                let lost = crew.note(other);
-                self.outcome.lost += u64::from(lost.is_some());
-                let members = self.load.roster.members();
+            }
+        }
+    }
+
+    /// Whether all that should come has come.
+    pub fn is_settled(&self) -> bool {
+        self.outstanding == 0 && self.unanswered == 0
+    }
+
+    fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// Takes note of a connection that ended.
+    fn lose(&mut self, crew: &mut Crew, peer: Peer, why: &str) {
+        let members = self.load.roster.members();
+        let outcome = &mut self.outcome;
+        match crew.number(peer) {
+            Some(member) if (self.ignored)(member) => {}
+            Some(member) => {
+                crew.forget(peer);
+                outcome.lost += 1;
+                outcome.overload.add(format!("client {member}: {why}"));
                 // Behind the members come publishers.
-                let is_alone =
-                    lost.is_some_and(|lost| lost >= members) || self.outcome.lost >= members as u64;
-                self.outcome.is_broken |= is_refused || is_alone;
+                outcome.is_broken |= member >= members || outcome.lost >= members as u64;
+            }
+            None => {
+                outcome.overload.add(format!("a publisher: {why}"));
+                outcome.is_broken = true;
             }
         }
     }
@@ -240,6 +265,8 @@ impl<'a> Step<'a> {
 
     /// Counts what never came.
     pub fn finish(mut self, crew: &mut Crew) -> Outcome {
+        // So far only what was jumped over is missing.
+        self.outcome.holes = self.outcome.faults.missing;
         let roster = self.load.roster;
         let voices = roster.voices();
         let (mut missing, mut members) = (0, 0);
@@ -254,7 +281,13 @@ impl<'a> Step<'a> {
             members += u64::from(lacking > 0);
         }
         if missing > 0 {
-            crew.failures.add(format!("{missing} deliveries to {members} clients never came"));
+            let what = format!("{missing} deliveries to {members} clients never came");
+            self.outcome.overload.add(what);
+        }
+        self.outcome.unanswered = self.unanswered;
+        if self.unanswered > 0 {
+            let what = format!("{} publications were never answered", self.unanswered);
+            self.outcome.overload.add(what);
         }
         self.outcome.faults.missing += missing;
         let Faults { missing, doubled, disordered } = self.outcome.faults;

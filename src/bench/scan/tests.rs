@@ -103,6 +103,23 @@ fn an_offset_is_found_in_front_of_the_payload_too() {
 }
 
 #[test]
+fn the_number_of_a_channel_is_read_from_its_name() {
+    for codec in CODECS {
+        let number = |channel: &str| {
+            let encoded = codec.encode_publication(channel, &publication(1, 1)).unwrap();
+            let scanner = Scanner::new(codec);
+            let (message, _) = scanner.split_first(&encoded).unwrap().unwrap();
+            scanner.channel(message, b"room1")
+        };
+        assert_eq!(number("room10"), Some(0));
+        assert_eq!(number("room1234"), Some(234));
+        for other in ["room1", "room2", "room1x", "bench-1"] {
+            assert_eq!(number(other), None, "{other}");
+        }
+    }
+}
+
+#[test]
 fn a_sample_that_decodes_to_something_else_is_an_error() {
     // The scan takes the first marker that it sees, the decoder knows that it stands in the tags.
     let text = String::from_utf8(publication(1, 0).data.to_vec()).unwrap();

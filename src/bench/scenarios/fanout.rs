@@ -4,7 +4,7 @@ use super::subscription;
 use crate::bench::crew::{Crew, Halt};
 use crate::bench::delivery::{self, Load, Outcome, Route};
 use crate::bench::engine::Leaving;
-use crate::bench::ladder::Ladder;
+use crate::bench::ladder::{Ladder, Rung};
 use crate::bench::options::{FanoutArgs, Via};
 use crate::bench::report::Row;
 use crate::bench::roster::{Publishers, Roster};
@@ -66,28 +66,24 @@ fn assemble(crew: &mut Crew, args: &FanoutArgs, roster: &Roster) -> Result<Route
 
 fn find_max(crew: &mut Crew, args: &FanoutArgs, load: impl Fn(f64) -> Load) -> Result<(), Halt> {
     let mut ladder = Ladder::starting_at(args.rate.first().copied().unwrap_or(1.0));
-    let (mut best, mut run, mut limited_by) = (None, 0, None);
-    while let Some(rate) = ladder.next() {
+    let (mut best, mut run, mut voids) = (None, 0, Vec::new());
+    while let Some(rate) = ladder.next().filter(|rate| load(*rate).sends_something()) {
         run += 1;
         let load = load(rate);
-        // What a server does that is asked for too much is no fault, unless it hands out wrong data.
-        let before = crew.failures.clone();
         let route = assemble(crew, args, &load.roster)?;
-        let outcome = delivery::run(crew, &load, &route, run, &|_| false)?;
+        let mut outcome = delivery::attempt(crew, &load, &route, run, &|_| false)?;
         let mut row = outcome.row(format!("{rate:.0} pub/s"), &load);
-        let held = row.void.is_none() && holds(&outcome, &row, args.p99);
-        row.metrics.count("held", held.into());
+        let rung = judge(&outcome, &row, args.p99);
+        row.metrics.count("held", (rung == Rung::Held).into());
         if outcome.is_broken && best.is_none() {
             // Not too much, but refused from the start.
+            crew.failures.append(std::mem::take(&mut outcome.overload));
             crew.rows.push(row);
             return Ok(());
         }
-        if !held && outcome.faults.doubled + outcome.faults.disordered == 0 {
-            crew.failures = before;
-        }
-        limited_by = if held { limited_by } else { row.void.clone() };
-        ladder.tell(held);
-        if held {
+        voids.extend(row.void.clone().map(|why| (rate, why)));
+        ladder.tell(rung);
+        if rung == Rung::Held {
             best = Some(Row { label: "max".to_owned(), ..outcome.row("max", &load) });
         }
         crew.rows.push(row);
@@ -99,18 +95,24 @@ fn find_max(crew: &mut Crew, args: &FanoutArgs, load: impl Fn(f64) -> Load) -> R
     let offered = max.metrics.get("publications_per_s").unwrap_or_default();
     max.metrics.set("max_publications_per_s", offered);
     max.metrics.set("max_deliveries_per_s", max.metrics.get("offered_per_s").unwrap_or_default());
-    max.at_least = limited_by.map(|why| format!("the next higher rate is void: {why}"));
+    let limit = voids.into_iter().find(|(rate, _)| Some(*rate) == ladder.limit());
+    max.at_least = limit.map(|(_, why)| format!("the next higher rate is void: {why}"));
     crew.rows.push(max);
     Ok(())
 }
 
-fn holds(outcome: &Outcome, row: &Row, p99_ms: f64) -> bool {
+/// What a step says of its rate. A server that is asked for too much may drop clients and leave out
+/// the end, and its rate does not hold; what else went wrong is a failure whatever the rate.
+fn judge(outcome: &Outcome, row: &Row, p99_ms: f64) -> Rung {
     let of = |name| row.metrics.get(name).unwrap_or_default();
-    outcome.faults.is_none()
-        && outcome.lost == 0
-        && outcome.delivered == outcome.expected
+    let keeps_up = outcome.is_whole()
         && outcome.p99_ms() <= p99_ms
-        && of("delivered_per_s") >= of("offered_per_s") * KEPT_UP
+        && of("delivered_per_s") >= of("offered_per_s") * KEPT_UP;
+    match (keeps_up, &row.void) {
+        (true, None) => Rung::Held,
+        (true, Some(_)) => Rung::Void,
+        (false, _) => Rung::Failed,
+    }
 }
 
 /// Ends all connections, so that the next step starts without a backlog.

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::subscription;
 use crate::bench::crew::{Crew, Halt};
 use crate::bench::event::{Event, Peer};
+use crate::bench::gauge::{Gauge, Measured};
 use crate::bench::http::Requests;
-use crate::bench::meter::{Meter, Usage};
 use crate::bench::options::PresenceArgs;
 use crate::bench::report::{Latency, Row, histogram, record};
 use crate::bench::schedule::Schedule;
@@ -32,9 +32,9 @@ pub fn run(crew: &mut Crew, args: &PresenceArgs) -> Result<(), Halt> {
     crew.gather(args.connections as usize, |client| vec![subscription(name(client))], |_, _| {})?;
     let api = crew.dial_api(args.api_connections as usize)?;
     let mut churn = Churn::new(crew, args, names, api);
-    let usage = churn.run(crew)?;
+    let measured = churn.run(crew)?;
     churn.compare(crew)?;
-    let row = churn.row(&usage, args);
+    let row = churn.row(&measured, args);
     crew.rows.push(row);
     Ok(())
 }
@@ -52,7 +52,8 @@ struct Churn {
     reading: Schedule,
     window: std::ops::Range<u64>,
     command_id: u32,
-    /// Joins and leaves that found their client still waiting for a reply.
+    /// Joins and leaves, due in the time that counts, that found their client still waiting for a
+    /// reply; and those that it did.
     skipped: u64,
     changed: u64,
     pushed: u64,
@@ -83,23 +84,17 @@ impl Churn {
         }
     }
 
-    fn run(&mut self, crew: &mut Crew) -> Result<Usage, Halt> {
-        let (mut meter, mut usage): (Option<Meter>, Option<Usage>) = (None, None);
+    fn run(&mut self, crew: &mut Crew) -> Result<Measured, Halt> {
+        let mut gauge = Gauge::new(self.window.clone());
         let mut events = Vec::new();
         loop {
+            gauge.look(crew)?;
             let now_ns = crew.engine.now_ns();
-            match (&meter, usage) {
-                (None, _) if now_ns >= self.window.start => meter = Some(crew.meter()?),
-                (Some(meter), None) if now_ns >= self.window.end => usage = Some(meter.finish()?),
-                (_, Some(usage)) => {
-                    let is_over = now_ns >= self.window.end + PATIENCE_NS;
-                    if is_over || self.unanswered() == 0 {
-                        return Ok(usage);
-                    }
-                }
-                _ => {}
-            }
             self.send(crew, now_ns)?;
+            let is_over = now_ns >= self.window.end + PATIENCE_NS;
+            if gauge.is_done() && (is_over || self.unanswered() == 0) {
+                return Ok(gauge.finish(crew));
+            }
             let due = [&self.churning, &self.reading].into_iter().filter_map(Schedule::peek);
             let due = due.map(|(_, due_ns)| due_ns).min().unwrap_or(u64::MAX);
             crew.engine.poll(due.min(now_ns + SECOND_NS / 20), &mut events)?;
@@ -120,7 +115,7 @@ impl Churn {
                 continue;
             };
             if waits.is_some() {
-                self.skipped += 1;
+                self.skipped += u64::from(self.window.contains(&due_ns));
                 continue;
             }
             *waits = Some(due_ns);
@@ -230,13 +225,14 @@ impl Churn {
         Ok(())
     }
 
-    fn row(&self, usage: &Usage, args: &PresenceArgs) -> Row {
+    fn row(&self, measured: &Measured, args: &PresenceArgs) -> Row {
+        let Measured { usage, counted } = measured;
         let mut row = usage.row(format!("{} joins and leaves/s", args.rate));
-        let reads = self.reads.len();
-        let operations = (self.changed + reads) as f64;
+        let operations = (counted.replies + counted.answers) as f64;
         row.metrics.set("ops_per_s", operations / usage.seconds);
-        row.metrics.set("changes_per_s", self.changed as f64 / usage.seconds);
-        row.metrics.set("reads_per_s", reads as f64 / usage.seconds);
+        row.metrics.set("changes_per_s", counted.replies as f64 / usage.seconds);
+        row.metrics.set("reads_per_s", counted.answers as f64 / usage.seconds);
+        row.metrics.count("changes", self.changed);
         let at = |quantile| self.changes.value_at_quantile(quantile) as f64 / 1_000.0;
         row.metrics.set("change_p50_us", at(0.5));
         row.metrics.set("change_p99_us", at(0.99));

@@ -8,19 +8,21 @@ use hdrhistogram::Histogram;
 use super::subscription;
 use crate::bench::crew::{Crew, Halt};
 use crate::bench::event::{Delivery, Event, Peer};
+use crate::bench::gauge::{Gauge, Measured};
 use crate::bench::http::{Requests, broadcast_body, publish_body};
-use crate::bench::meter::{Meter, Usage};
 use crate::bench::options::{Method, PublishArgs, Rate};
 use crate::bench::payload::Mark;
 use crate::bench::report::{Latency, Row, histogram, record};
 use crate::bench::schedule::Schedule;
 use crate::bench::ticker::{SECOND_NS, nanoseconds};
-use crate::bench::verify::{Faults, Sequence};
+use crate::bench::verify::{Faults, Sequence, Verdict};
 
 /// Requests that may be overdue; past these the server is too far behind to measure.
 const MAX_OVERDUE: usize = 100_000;
 /// When so long after the last answer nothing more comes, it is not waited for any more.
 const SILENCE_NS: u64 = 5 * SECOND_NS;
+/// What publications of the run are marked with.
+const RUN: u16 = 1;
 
 /// Runs the scenario: one row.
 ///
@@ -29,11 +31,14 @@ const SILENCE_NS: u64 = 5 * SECOND_NS;
 pub fn run(crew: &mut Crew, args: &PublishArgs) -> Result<(), Halt> {
     let names: Vec<_> = (0..args.channels as usize).map(|number| crew.channel(number)).collect();
     let all = |_| names.iter().cloned().map(subscription).collect();
+    // A broadcast carries the same mark into all its channels.
+    let prefix = crew.shared().channel.clone();
+    crew.engine.read_channels(&prefix);
     crew.gather(args.subscribers as usize, all, |_, _| {})?;
     let peers = crew.dial_api(args.connections as usize)?;
     let mut load = Publishing::new(crew, args, names.clone(), peers);
-    load.run(crew)?;
-    let row = load.finish(crew)?;
+    let measured = load.run(crew)?;
+    let row = load.finish(crew, &measured);
     crew.rows.push(row);
     Ok(())
 }
@@ -60,10 +65,7 @@ struct Publishing<'a> {
     seen: Vec<Sequence>,
     faults: Faults,
     outstanding: u64,
-    answered: u64,
     times: Histogram<u64>,
-    meter: Option<Meter>,
-    usage: Option<Usage>,
 }
 
 impl<'a> Publishing<'a> {
@@ -90,32 +92,24 @@ impl<'a> Publishing<'a> {
             names,
             faults: Faults::default(),
             outstanding: 0,
-            answered: 0,
             times: histogram(),
-            meter: None,
-            usage: None,
         }
     }
 
-    fn run(&mut self, crew: &mut Crew) -> Result<(), Halt> {
+    fn run(&mut self, crew: &mut Crew) -> Result<Measured, Halt> {
+        let mut gauge = Gauge::new(self.window.clone());
         let (mut events, mut heard_ns) = (Vec::new(), 0);
         loop {
+            gauge.look(crew)?;
             let now_ns = crew.engine.now_ns();
-            match &self.meter {
-                None if now_ns >= self.window.start => self.meter = Some(crew.meter()?),
-                Some(meter) if self.usage.is_none() && now_ns >= self.window.end => {
-                    self.usage = Some(meter.stop()?);
-                }
-                _ => {}
-            }
-            let is_over = self.usage.is_some();
+            self.send(crew, now_ns)?;
+            let is_over = gauge.is_done();
             let is_idle = self.free.len() == self.peers.len() && self.overdue.is_empty();
             if is_over && is_idle && self.outstanding == 0 {
-                return Ok(());
+                return Ok(gauge.finish(crew));
             }
-            self.send(crew, now_ns)?;
-            let until = self.until_ns(now_ns);
-            crew.engine.poll(until, &mut events)?;
+            let edge = gauge.next_ns().unwrap_or(now_ns + SECOND_NS / 10);
+            crew.engine.poll(self.until_ns(now_ns, edge), &mut events)?;
             for event in &events {
                 self.take(crew, event)?;
             }
@@ -124,9 +118,9 @@ impl<'a> Publishing<'a> {
             if !events.is_empty() || !is_over {
                 heard_ns = crew.engine.now_ns();
             } else if is_silent {
-                return Ok(());
+                return Ok(gauge.finish(crew));
             }
-            let published = self.answered * self.args.items_each();
+            let published = self.times.len() * self.args.items_each();
             crew.progress.show(now_ns, || format!("{published} published"));
         }
     }
@@ -160,12 +154,7 @@ impl<'a> Publishing<'a> {
         Ok(())
     }
 
-    fn until_ns(&self, now_ns: u64) -> u64 {
-        let edge = match &self.usage {
-            Some(_) => now_ns + SECOND_NS / 10,
-            None if now_ns < self.window.start => self.window.start,
-            None => self.window.end,
-        };
+    fn until_ns(&self, now_ns: u64, edge: u64) -> u64 {
         let due = self.schedule.as_ref().and_then(Schedule::peek).map(|(_, due_ns)| due_ns);
         let is_stuck = self.free.is_empty();
         edge.min(due.filter(|_| !is_stuck).unwrap_or(u64::MAX)).min(now_ns + SECOND_NS / 2)
@@ -193,24 +182,34 @@ impl<'a> Publishing<'a> {
                 body
             }
             Method::Broadcast => {
-                // All channels get the same payload, which is marked as of the first.
+                // All channels get the same payload, which is marked as of the first. Each has had
+                // as many from this connection.
                 let payload = self.payload(0, lane, due_ns);
-                self.outstanding += (items as u64 - 1) * u64::from(self.args.subscribers);
+                for channel in 1..items {
+                    self.count(channel, lane);
+                }
                 broadcast_body(self.names.get(..items).unwrap_or_default(), &payload)
             }
         }
     }
 
     fn payload(&mut self, channel: usize, lane: usize, due_ns: u64) -> Vec<u8> {
-        let place = channel * self.peers.len() + lane;
         let mut payload = Vec::with_capacity(self.args.size);
-        if let Some(sent) = self.sent.get_mut(place) {
-            let (channel, voice, sequence) = (channel as u32, lane as u32, *sent);
-            Mark { run: 1, channel, voice, sequence, due_ns }.write(self.args.size, &mut payload);
-            *sent += 1;
+        if let Some(sequence) = self.count(channel, lane) {
+            let (channel, voice) = (channel as u32, lane as u32);
+            Mark { run: RUN, channel, voice, sequence, due_ns }.write(self.args.size, &mut payload);
         }
-        self.outstanding += u64::from(self.args.subscribers);
         payload
+    }
+
+    /// Counts a publication of a connection to a channel; how many it had before.
+    fn count(&mut self, channel: usize, lane: usize) -> Option<u32> {
+        let place = self.place(channel, lane)?;
+        let sent = self.sent.get_mut(place)?;
+        let before = *sent;
+        *sent += 1;
+        self.outstanding += u64::from(self.args.subscribers);
+        Some(before)
     }
 
     fn next_channel(&mut self) -> usize {
@@ -231,7 +230,6 @@ impl<'a> Publishing<'a> {
                 }
                 let Some(lane) = self.peers.iter().position(|it| it == peer) else { return Ok(()) };
                 self.free.push_back(lane);
-                self.answered += u64::from(self.window.contains(at_ns));
                 let due_ns = self.due.get(lane).copied().unwrap_or(*at_ns);
                 if self.window.contains(&due_ns) {
                     record(&mut self.times, at_ns.saturating_sub(due_ns));
@@ -246,52 +244,71 @@ impl<'a> Publishing<'a> {
         Ok(())
     }
 
-    fn deliver(&mut self, crew: &Crew, delivery: &Delivery) {
-        self.outstanding = self.outstanding.saturating_sub(1);
-        // Of a broadcast a subscriber gets the same publication from every channel: only counted.
-        if self.args.method == Method::Broadcast {
+    fn deliver(&mut self, crew: &mut Crew, delivery: &Delivery) {
+        let Delivery { peer, channel: Some(channel), mark, .. } = *delivery else {
+            crew.failures.add("a publication came from a channel of no such name");
             return;
-        }
-        let Some(member) = crew.number(delivery.peer) else { return };
-        let (channel, voice) = (delivery.mark.channel as usize, delivery.mark.voice as usize);
-        let place = (member * self.names.len() + channel) * self.peers.len() + voice;
-        if let Some(sequence) = self.seen.get_mut(place) {
-            self.faults.count(sequence.take(delivery.mark.sequence.into()));
-        }
+        };
+        let Some(member) = crew.number(peer).filter(|_| mark.run == RUN) else { return };
+        let place = self.place(channel as usize, mark.voice as usize);
+        let is_ours = self.args.method == Method::Broadcast || channel == mark.channel;
+        let sequence = place.and_then(|place| self.seen.get_mut(member * self.sent.len() + place));
+        let Some(sequence) = sequence.filter(|_| is_ours) else {
+            let from = mark.channel;
+            crew.failures
+                .add(format!("client {member}: a publication of channel {from} in {channel}"));
+            return;
+        };
+        let verdict = sequence.take(mark.sequence.into());
+        self.faults.count(verdict);
+        self.outstanding = self.outstanding.saturating_sub(u64::from(verdict != Verdict::Doubled));
     }
 
-    fn finish(self, crew: &mut Crew) -> Result<Row, Halt> {
-        let (Some(meter), Some(usage)) = (&self.meter, self.usage) else {
-            return Err(Halt::Fault("the time that counts did not come to its end".to_owned()));
+    /// Where what a connection published to a channel is counted.
+    fn place(&self, channel: usize, lane: usize) -> Option<usize> {
+        let is_there = channel < self.names.len() && lane < self.peers.len();
+        is_there.then_some(channel * self.peers.len() + lane)
+    }
+
+    /// Deliveries of which neither they nor any later ones came.
+    fn lacking(&self) -> u64 {
+        let of = |seen: &[Sequence]| -> u64 {
+            let pairs = std::iter::zip(&self.sent, seen);
+            pairs.map(|(sent, seen)| u64::from(*sent).saturating_sub(seen.next())).sum()
         };
-        let mut row = self.measured(&meter.weighed(usage)?);
-        let unanswered = self.peers.len() - self.free.len();
+        self.seen.chunks(self.sent.len().max(1)).map(of).sum()
+    }
+
+    fn finish(mut self, crew: &mut Crew, measured: &Measured) -> Row {
+        let mut row = self.row(measured);
+        let unanswered = self.peers.len() - self.free.len() + self.overdue.len();
         if unanswered > 0 {
             crew.failures.add(format!("{unanswered} requests were never answered"));
         }
-        if self.outstanding > 0 {
-            crew.failures.add(format!("{} deliveries never came", self.outstanding));
-        }
+        self.faults.missing += self.lacking();
         let Faults { missing, doubled, disordered } = self.faults;
         if !self.faults.is_none() {
-            crew.failures
-                .add(format!("{missing} missing, {doubled} doubled, {disordered} out of order"));
+            crew.failures.add(format!(
+                "of the deliveries {missing} never came, {doubled} came a second time and \
+                 {disordered} after later ones"
+            ));
         }
-        row.metrics.count("missing", missing.max(self.outstanding));
+        row.metrics.count("missing", missing);
         row.metrics.count("doubled", doubled);
         row.metrics.count("disordered", disordered);
         row.latency = Latency::of(&self.times);
-        Ok(row)
+        row
     }
 
-    fn measured(&self, usage: &Usage) -> Row {
+    fn row(&self, measured: &Measured) -> Row {
+        let Measured { usage, counted } = measured;
         let label = match self.args.rate {
             Rate::Max => format!("{} max", self.args.method.name()),
             Rate::PerSecond(rate) => format!("{} {rate}/s", self.args.method.name()),
         };
         let mut row = usage.row(label);
-        let publications = (self.answered * self.args.items_each()) as f64;
-        row.metrics.set("requests_per_s", self.answered as f64 / usage.seconds);
+        let publications = (counted.answers * self.args.items_each()) as f64;
+        row.metrics.set("requests_per_s", counted.answers as f64 / usage.seconds);
         row.metrics.set("publications_per_s", publications / usage.seconds);
         if let Some(server) = usage.server {
             row.metrics.set("cpu_us_per_publication", server.cpu_s() * 1e6 / publications);

@@ -31,7 +31,10 @@ pub fn run(crew: &mut Crew, args: &SlowArgs) -> Result<(), Halt> {
     let is_stopped = |member| member >= first_stopped;
 
     let before = delivery::run(crew, &load, &route, 1, &is_stopped)?;
-    crew.rows.push(before.row("all read", &load));
+    let mut row = before.row("all read", &load);
+    // What is delivered is so to those too that stop later, and whose times are not compared.
+    row.metrics.set("offered_per_s", args.rate * f64::from(args.subscribers));
+    crew.rows.push(row);
     if before.is_broken {
         return Ok(());
     }
