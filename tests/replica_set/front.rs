@@ -97,6 +97,7 @@ impl Front {
 
     /// The collections that writes to several have named since this was called before, one call after
     /// another; the first time it begins to note them.
+    #[allow(dead_code, reason = "tests ask, the program does not")]
     pub fn written(&self) -> Vec<Vec<String>> {
         let mut written = self.set.written.lock().expect("nobody panics with it");
         written.replace(Vec::new()).unwrap_or_default()

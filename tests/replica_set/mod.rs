@@ -83,6 +83,7 @@ impl ReplicaSet {
     }
 
     /// See [`Front::written`].
+    #[allow(dead_code, reason = "tests ask, the program does not")]
     pub fn written(&self) -> Option<Vec<Vec<String>>> {
         match self {
             Self::Servers(_) => None,
