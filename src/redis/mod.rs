@@ -15,6 +15,7 @@ mod address;
 mod beside;
 mod canary;
 mod cluster;
+mod complaint;
 mod dial;
 mod driver;
 mod entries;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::complaint::Complaint;
 use super::dial::{ConnectionError, Conversation};
 use super::options::{Access, Place, Source};
 use super::resp::{Command, Value};
-use super::shard::Complaint;
 use crate::time::Clock;
 
 /// How often a sentinel is asked, and how soon again when it does not answer.

@@ -27,7 +27,7 @@ use super::dial::ConnectionError;
 use super::driver::Meter;
 use super::keys::Keys;
 use super::link::CallError;
-use super::options::{Place, ShardOptions, Source};
+use super::options::{ShardOptions, Source};
 use super::reader::Listening;
 use super::routes::{Attachment, Route, Routes};
 use super::sharding::shard_of;
@@ -44,8 +44,6 @@ const READERS: usize = 2;
 pub(super) const RETRY: Duration = Duration::from_millis(250);
 /// How long a channel without subscribers is still heard: they may come right back.
 const LINGER: Duration = Duration::from_secs(1);
-/// How often the log repeats that there is no connection.
-pub(super) const REMIND_EVERY: Duration = Duration::from_secs(10);
 
 /// Receives what comes over PUB/SUB.
 pub trait Receive: Send + Sync + 'static {
@@ -235,6 +233,13 @@ impl Shard {
         shard_of(channel, self.of) == self.number
     }
 
+    /// A server cannot be used as it is set up; that counts until there was a connection.
+    pub(super) fn is_unfit(&self, why: String) {
+        if *self.attachments.borrow() == 0 {
+            self.unfit.send_replace(Some(why));
+        }
+    }
+
     pub(super) fn options(&self) -> &ShardOptions {
         &self.options
     }
@@ -378,40 +383,5 @@ pub(super) fn reason(
     match ended {
         Some(Ok(Err(error))) => error,
         _ => ConnectionError::Closed,
-    }
-}
-
-/// Says what is wrong: when it is something new, and from time to time.
-#[derive(Debug, Default)]
-pub(super) struct Complaint {
-    last: String,
-    since: Option<Instant>,
-}
-
-impl Complaint {
-    pub fn about(&mut self, shard: &Shard, place: &Place, error: &ConnectionError) {
-        let (now, text) = (shard.clock.now(), error.to_string());
-        if matches!(error, ConnectionError::Evicts(_)) && *shard.attachments.borrow() == 0 {
-            shard.unfit.send_replace(Some(format!("{place}: {text}")));
-        }
-        if self.is_news(now, &text) {
-            tracing::warn!(shard = shard.number, %place, %error, "cannot use Redis, trying on");
-        }
-    }
-
-    /// Whether this is to be said now.
-    pub fn is_news(&mut self, now: Instant, text: &str) -> bool {
-        let is_due =
-            self.since.is_none_or(|since| now.saturating_duration_since(since) >= REMIND_EVERY);
-        let is_news = is_due || text != self.last;
-        if is_news {
-            (self.last, self.since) = (text.to_owned(), Some(now));
-        }
-        is_news
-    }
-
-    /// Nothing is wrong any more; whether something was.
-    pub fn is_over(&mut self) -> bool {
-        std::mem::take(self).since.is_some()
     }
 }

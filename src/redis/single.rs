@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::canary::Ear;
+use super::complaint::{Complaint, REMIND_EVERY};
 use super::dial::ConnectionError;
 use super::keys::Keys;
 use super::link::Identity;
@@ -16,7 +17,7 @@ use super::options::Place;
 use super::reader::Reader;
 use super::routes::{Attachment, Routes};
 use super::sentinel::Masters;
-use super::shard::{Complaint, REMIND_EVERY, RETRY, Shard, reason};
+use super::shard::{RETRY, Shard, reason};
 
 /// The tasks that keep connections; the first that ends takes the others with it.
 pub(super) type Tasks = JoinSet<Result<(), ConnectionError>>;

@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Event;
 use crate::redis::canary::Singer;
+use crate::redis::complaint::Complaint;
 use crate::redis::dial::ConnectionError;
 use crate::redis::keys::Keys;
 use crate::redis::link::Link;
 use crate::redis::routes::Attachment;
-use crate::redis::shard::{Complaint, RETRY, Shard, reason};
+use crate::redis::shard::{RETRY, Shard, reason};
 use crate::redis::single::Tasks;
 use crate::redis::slots::{Master, tag_of};
 

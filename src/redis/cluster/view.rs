@@ -7,10 +7,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::Event;
+use crate::redis::complaint::Complaint;
 use crate::redis::dial::{ConnectionError, Conversation};
 use crate::redis::options::Place;
 use crate::redis::resp::Command;
-use crate::redis::shard::{Complaint, RETRY, Shard};
+use crate::redis::shard::{RETRY, Shard};
 use crate::redis::slots::{Neighbours, SlotMap};
 
 /// How often a node is asked, unless somebody wants to know earlier.
