@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::redis::Redis;
 use super::report::Report;
 use super::setting::section;
 
@@ -40,6 +41,18 @@ pub(super) fn check(health: &Health, report: &mut Report<'_>) {
     }
 }
 
+/// Says where a node that alone cannot publish closes its connections before it has heard the others for
+/// long enough to know that.
+pub(super) fn advise(health: &Health, redis: &Redis, report: &mut Report<'_>) {
+    let (timeout, io_timeout) = (health.canary_timeout, redis.io_timeout);
+    if health.enabled && timeout / 2 >= io_timeout {
+        report.advise(format!(
+            "half of health.canary_timeout ({timeout:?}) is not below engine.redis.io_timeout \
+             ({io_timeout:?}): a node that alone cannot publish stays ready for health.lb_grace"
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::config::load;
@@ -49,6 +62,25 @@ mod tests {
         let (sources, files) = from_file("c.json", &format!(r#"{{"health": {health}}}"#));
         let errors = load(&sources, &files).err().map(|errors| errors.0).unwrap_or_default();
         errors.into_iter().map(|error| error.key).collect()
+    }
+
+    fn advice(health: &str, io_timeout: &str) -> usize {
+        let text = format!(
+            r#"{{"health": {health},
+                "engine": {{"type": "redis", "redis": {{"io_timeout": "{io_timeout}"}}}}}}"#
+        );
+        let (sources, files) = from_file("c.json", &text);
+        let notices = load(&sources, &files).expect("no fault").notices;
+        notices.iter().filter(|notice| notice.text.contains("engine.redis.io_timeout")).count()
+    }
+
+    #[test]
+    fn a_node_that_could_not_know_that_it_is_cut_off_alone_says_so() {
+        assert_eq!(advice(r#"{"enabled": true}"#, "4s"), 0, "the defaults");
+        assert_eq!(advice(r#"{"enabled": true}"#, "2600ms"), 0);
+        assert_eq!(advice(r#"{"enabled": true}"#, "2500ms"), 1);
+        assert_eq!(advice(r#"{"enabled": true, "canary_timeout": "8s"}"#, "4s"), 1);
+        assert_eq!(advice("{}", "2s"), 0, "nobody asks");
     }
 
     #[test]

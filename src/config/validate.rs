@@ -33,6 +33,7 @@ pub fn check(config: &Config, report: &mut Report<'_>) {
     health::check(&config.health, report);
     if config.engine.r#type == EngineType::Redis {
         redis::check(&config.engine.redis, config.client.presence_update_interval, report);
+        health::advise(&config.health, &config.engine.redis, report);
     }
     history::check(config, report);
     advise(config, report);
