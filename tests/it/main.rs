@@ -18,6 +18,7 @@ mod results;
 mod server_api;
 mod redis;
 mod replica_set;
+mod shipped;
 mod shutdown;
 mod slow;
 mod source;
