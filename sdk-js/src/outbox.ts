@@ -180,11 +180,19 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
 
   /** Gives a message up. If it is on its way, it may still arrive. */
   async remove(id: string): Promise<void> {
-    const stored = this.#find(id);
-    if (stored) {
-      await this.#store.remove(stored.seq);
-      this.#gone({ gone: stored });
-      this.#tab.tell({ gone: stored });
+    const gone = this.#find(id);
+    if (gone) {
+      // Before it is out of the store: what comes of an attempt meanwhile must not put it back.
+      this.#left.add(gone.seq);
+      try {
+        await this.#store.remove(gone.seq);
+      } catch (error) {
+        this.#left.delete(gone.seq);
+        this.#pump(gone.channel);
+        throw error;
+      }
+      this.#gone({ gone });
+      this.#tab.tell({ gone });
     }
   }
 
@@ -229,6 +237,10 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
   #heard(news: News): void {
     if ('gone' in news) {
       this.#gone(news);
+      if (this.#tab.leads) {
+        // An attempt of this tab may have put it back before this was heard.
+        this.#store.remove(news.gone.seq).catch((cause: unknown) => this.#fail(cause));
+      }
       return;
     }
     const { stored } = news;
@@ -261,7 +273,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
   /** Sends the first message of a channel, if it is time. */
   #pump(channel: string): void {
     const line = this.#lines.get(channel) ?? { attempt: 0, busy: false };
-    const first = this.#messages.find((stored) => stored.channel === channel && !stored.error);
+    const first = this.#messages.find((stored) => stored.channel === channel && !stored.error && !this.#left.has(stored.seq));
     const mayGo = !this.#loading && this.#tab.leads && this.#client.state.name === 'connected';
     if (!first || !mayGo || line.busy) {
       return;
@@ -327,6 +339,9 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     }
     const { code, message } = isTooBig ? { code: ErrorCode.badData, message: 'message size limit' } : (error as BobolinkError);
     const failed = { ...stored, error: { code, message } };
+    if (this.#left.has(stored.seq)) {
+      return false;
+    }
     try {
       await this.#store.put(failed);
     } catch (cause) {

@@ -2,13 +2,13 @@
 
 import 'fake-indexeddb/auto';
 
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 
 import { BobolinkError, Client, type ClientOptions } from '../src/index.js';
 import { indexedDBStore, memoryStore, Outbox, type OutboxMessage, type OutboxOptions, type OutboxStore } from '../src/outbox.js';
 import { FakeServer, type FakeServerOptions } from '../src/testing.js';
 import { ManualClock, settled } from './support/clock.js';
-import { Seen } from './support/seen.js';
+import { PATIENCE, Seen } from './support/seen.js';
 import { soon } from './support/soon.js';
 import { FakeBrowser } from './support/tabs.js';
 
@@ -162,6 +162,31 @@ describe('sending', () => {
     await outbox.send('a', 2);
     await seen.count(3);
     expect(seen.items).toEqual(['queued 1', 'queued 2', 'sent 2']);
+  });
+
+  test.each(['in this tab', 'in another tab'])('what is given up %s while it is on its way does not come back when it is refused', async (where) => {
+    const [browser, kept, server] = [new FakeBrowser(), memoryStore(), new FakeServer()];
+    const store = { ...kept, close: () => undefined };
+    const options = (): OutboxOptions => ({ store, tabs: browser.tab().means });
+    const client = connect(server);
+    const { outbox, seen } = outboxOf(client, options());
+    const other = where === 'in this tab' ? outbox : outboxOf(client, options()).outbox;
+    await client.ready();
+    let refuse: () => void = () => undefined;
+    const publish = vi.fn(() => new Promise<void>((_, reject) => (refuse = () => reject(new BobolinkError(103, 'permission denied')))));
+    client.publish = publish;
+    const { id } = await outbox.send('a', 1);
+    await soon(() => expect(publish).toHaveBeenCalled());
+    await soon(() => expect(other.messages).toHaveLength(1));
+    const removed = other.remove(id);
+    refuse();
+    await removed;
+    await soon(() => expect(outbox.messages).toEqual([]));
+    await vi.waitFor(async () => expect(await kept.load()).toEqual([]), { timeout: PATIENCE });
+    client.publish = () => Promise.resolve();
+    await outbox.send('a', 2);
+    await soon(() => expect(seen.items).toContain('sent 2'));
+    expect([await kept.load(), outbox.messages, other.messages]).toEqual([[], [], []]);
   });
 
   test('more than the limit, too large and unwritable messages are refused at once', async () => {
