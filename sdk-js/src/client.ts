@@ -83,7 +83,7 @@ export class Client<Channels extends object = Record<string, unknown>> {
           guarded(() => options.log?.({ at: clock.now(), kind, channel, text: redacted(what()) }));
         }
       },
-      reconnect: (code, reason) => this.#dispatch({ type: 'restart', code, reason }),
+      reconnect: ({ code, reason }) => this.#dispatch({ type: 'restart', code, reason }),
       forget: (channel) => this.#subscriptions.delete(channel),
       failure: () => (this.state as { error?: BobolinkError }).error,
     };

@@ -43,7 +43,8 @@ export function closing(code: number, reason: string): { code: number; reason: s
 
 /** Why a client or subscription ends after an error. */
 export function reasonOf({ code, message }: BobolinkError): { code: number; reason: string } {
-  return code === ErrorCode.unauthorized ? Reason.unauthorized : { code, reason: message };
+  const { unauthorized, tokenExpired } = ErrorCode;
+  return code === unauthorized || code === tokenExpired ? Reason.unauthorized : { code, reason: message };
 }
 
 /** Whether a subscription that the server ended with this code subscribes again. */

@@ -43,5 +43,5 @@ export function gather(
     const position = state ? await getState?.(channel) : undefined;
     return { token: used ?? '', data: getData ? await getData(channel) : data, position };
   };
-  ask().then(done, (cause: unknown) => done(callbackError(code, 'a callback failed', cause)));
+  ask().then(done, (cause: unknown) => done(callbackError(code, cause)));
 }

@@ -58,15 +58,10 @@ export class UnauthorizedError extends BobolinkError {
   }
 }
 
-/** Whether a connection or subscription goes on trying after this error. */
-export function isRetryable({ code, temporary }: BobolinkError): boolean {
-  return temporary || code === ErrorCode.tokenExpired;
-}
-
 /** What a callback of the application threw, as an error of ours. */
-export function callbackError(code: number, message: string, cause: unknown): BobolinkError {
+export function callbackError(code: number, cause: unknown): BobolinkError {
   // By name, since the ESM and the CJS build of this package each have a class of their own.
   return cause instanceof Error && cause.name === 'UnauthorizedError'
     ? new UnauthorizedError(cause.message)
-    : new BobolinkError(code, message, true, { cause });
+    : new BobolinkError(code, 'a callback failed', true, { cause });
 }

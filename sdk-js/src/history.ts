@@ -4,7 +4,7 @@
  */
 
 import type { Undo } from './emitter.js';
-import { BobolinkError, ErrorCode } from './errors.js';
+import { BobolinkError, callbackError, ErrorCode } from './errors.js';
 import { clientInfo, type Publication } from './publication.js';
 import type { Subscription } from './subscription.js';
 import type { StreamPosition, WireInfo } from './wire.js';
@@ -94,7 +94,10 @@ export class ChannelHistory<T = unknown> {
    * missed (`recovered: false`), pages begin anew with what is newest then.
    */
   page(): Promise<HistoryPage<T>> {
-    const page = this.#last.then(() => this.#page());
+    const page = this.#last.then(() => this.#page()).catch((cause: unknown) => {
+      // What else can fail is the reading of what came.
+      throw cause instanceof BobolinkError ? cause : new BobolinkError(ErrorCode.badProtocol, 'bad protocol', false, { cause });
+    });
     this.#last = page.catch(() => undefined);
     return page;
   }
@@ -141,16 +144,21 @@ export class ChannelHistory<T = unknown> {
       ...(cursor ? { cursor } : undefined),
     });
     const path = `${url}/v1/channels/${encodeURIComponent(this.subscription.channel)}/messages?${String(query)}`;
+    const lost = (cause: unknown): never => {
+      signal.throwIfAborted();
+      throw new BobolinkError(ErrorCode.connectionLost, 'connection lost', true, { cause });
+    };
     for (let fresh = !this.#token; ; fresh = true) {
-      this.#token = fresh ? await getToken() : this.#token;
+      try {
+        this.#token = fresh ? await getToken() : this.#token;
+      } catch (cause) {
+        throw callbackError(ErrorCode.credentials, cause);
+      }
       signal.throwIfAborted();
       const request = { headers: { ...headers, Authorization: `Bearer ${this.#token ?? ''}` }, signal };
-      const response = await fetch(path, request).catch((cause: unknown) => {
-        signal.throwIfAborted();
-        throw new BobolinkError(ErrorCode.connectionLost, 'connection lost', true, { cause });
-      });
+      const response = await fetch(path, request).catch(lost);
       if (response.ok) {
-        return (await response.json()) as WirePage;
+        return JSON.parse(await response.text().catch(lost)) as WirePage;
       }
       if (fresh || response.status !== UNAUTHORIZED) {
         throw await failure(response);

@@ -160,7 +160,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     this.#adding += 1;
     try {
       const message = { id: newId(), channel, data, at: Date.now() };
-      const stored = { ...message, seq: await this.#store.add(message) };
+      const stored = { ...message, seq: await this.#keep((store) => store.add(message)) };
       this.#changed(stored);
       return shown(stored);
     } finally {
@@ -173,7 +173,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     const stored = this.#find(id);
     if (stored) {
       const fresh = { ...stored, error: undefined };
-      await this.#store.put(fresh);
+      await this.#keep((store) => store.put(fresh));
       this.#changed(fresh);
     }
   }
@@ -185,7 +185,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
       // Before it is out of the store: what comes of an attempt meanwhile must not put it back.
       this.#left.add(gone.seq);
       try {
-        await this.#store.remove(gone.seq);
+        await this.#keep((store) => store.remove(gone.seq));
       } catch (error) {
         this.#left.delete(gone.seq);
         this.#pump(gone.channel);
@@ -212,12 +212,12 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     this.#loading += 1;
     this.#loaded = this.#loaded.then(async () => {
       try {
-        const found = await this.#store.load();
+        const found = await this.#keep((store) => store.load());
         // What is known is newer than what was read.
         const known = new Set(this.#messages.map(({ seq }) => seq));
         found.filter(({ seq }) => !known.has(seq)).forEach((stored) => this.#heard({ stored }));
-      } catch (cause) {
-        this.#fail(cause);
+      } catch (error) {
+        this.#fail(error);
       }
       this.#loading -= 1;
       this.#pumpAll();
@@ -239,7 +239,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
       this.#gone(news);
       if (this.#tab.leads) {
         // An attempt of this tab may have put it back before this was heard.
-        this.#store.remove(news.gone.seq).catch((cause: unknown) => this.#fail(cause));
+        this.#keep((store) => store.remove(news.gone.seq)).catch((error: unknown) => this.#fail(error));
       }
       return;
     }
@@ -306,7 +306,7 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
     this.#flying.set(id, sizeOf(data));
     try {
       // Before it leaves, or a reload would take the second attempt for the first.
-      await this.#store.put(attempt);
+      await this.#keep((store) => store.put(attempt));
       this.#messages = this.#messages.map((known) => (known.seq === seq ? attempt : known));
       await this.#client.publish(channel as keyof Channels & string, data as Channels[keyof Channels & string], {
         idempotencyKey: id,
@@ -315,47 +315,50 @@ export class Outbox<Channels extends object = Record<string, unknown>> {
       await this.#settle(attempt, isOnce ? 'exactly once' : 'at least once');
       return false;
     } catch (error) {
-      return await this.#failed(attempt, error);
+      return await this.#failed(attempt, error as BobolinkError);
     } finally {
       this.#flying.delete(id);
     }
   }
 
   async #settle(stored: StoredMessage, delivery: Delivery): Promise<void> {
-    await this.#store.remove(stored.seq);
+    await this.#keep((store) => store.remove(stored.seq));
     if (!this.#closed) {
       this.#tab.tell({ gone: stored, delivery });
       this.#gone({ gone: stored, delivery });
     }
   }
 
-  async #failed(stored: StoredMessage, error: unknown): Promise<boolean> {
+  async #failed(stored: StoredMessage, error: BobolinkError): Promise<boolean> {
     const isTooBig = this.#tooBig === stored.id;
     // Without a connection it is the connection that failed, unless the message is what broke it.
-    const isTemporary = !(error instanceof BobolinkError) || error.temporary || this.#client.state.name !== 'connected';
+    const isTemporary = error.temporary || this.#client.state.name !== 'connected';
     if (isTemporary && !isTooBig) {
       this.#fail(error);
       return true;
     }
-    const { code, message } = isTooBig ? { code: ErrorCode.badData, message: 'message size limit' } : (error as BobolinkError);
+    const { code, message } = isTooBig ? { code: ErrorCode.badData, message: 'message size limit' } : error;
     const failed = { ...stored, error: { code, message } };
-    if (this.#left.has(stored.seq)) {
-      return false;
-    }
-    try {
-      await this.#store.put(failed);
-    } catch (cause) {
-      this.#fail(cause);
-    }
-    if (!this.#closed) {
-      this.#changed(failed);
+    if (!this.#left.has(stored.seq)) {
+      await this.#keep((store) => store.put(failed)).catch((cause: unknown) => this.#fail(cause));
+      if (!this.#closed) {
+        this.#changed(failed);
+      }
     }
     return false;
   }
 
-  #fail(cause: unknown): void {
-    const error = cause instanceof BobolinkError ? cause : new BobolinkError(ErrorCode.store, 'store failed', true, { cause });
-    this.#events.emit('error', error);
+  /** What the store fails with, whatever it is, fails as an error of ours. */
+  async #keep<T>(work: (store: OutboxStore) => Promise<T>): Promise<T> {
+    try {
+      return await work(this.#store);
+    } catch (cause) {
+      throw new BobolinkError(ErrorCode.store, 'store failed', true, { cause });
+    }
+  }
+
+  #fail(error: unknown): void {
+    this.#events.emit('error', error as BobolinkError);
   }
 
   #mustBeOpen(): void {

@@ -67,7 +67,7 @@ export interface Link {
   numbers: Map<number, Member>;
   /** Tells the application's log. */
   log(kind: LogEntry['kind'], what: () => object, channel?: string): void;
-  reconnect(code: number, reason: string): void;
+  reconnect(why: { code: number; reason: string }): void;
   forget(channel: string): void;
   /** Why the client is disconnected for good, if it is. */
   failure(): BobolinkError | undefined;
@@ -248,7 +248,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
       case 'stop':
         return this.#timers.clear(effect.timer);
       case 'reconnect':
-        return this.#link.reconnect(effect.code, effect.reason);
+        return this.#link.reconnect(effect);
       case 'error':
         return this.#fail(effect.error);
     }
@@ -311,7 +311,7 @@ export class Subscription<T = unknown> implements AsyncIterable<Publication<T>>,
 
   #left(outcome: object): void {
     if (outcome instanceof BobolinkError && outcome.code !== ErrorCode.connectionLost) {
-      this.#link.reconnect(Reason.unsubscribeError.code, Reason.unsubscribeError.reason);
+      this.#link.reconnect(Reason.unsubscribeError);
     }
   }
 

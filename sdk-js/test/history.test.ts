@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { ChannelHistory, type ChannelHistoryOptions, type HistoryMessage } from '../src/history.js';
-import { Client, type Subscription } from '../src/index.js';
+import { Client, UnauthorizedError, type Subscription } from '../src/index.js';
 import { FakeServer } from '../src/testing.js';
 import { numbers } from './behaviour/scenarios.js';
 import { FakeArchive } from './support/archive.js';
@@ -242,9 +242,30 @@ describe('what fails', () => {
     await expect(history.page()).rejects.toMatchObject({ code: 2, temporary: true });
   });
 
-  test('a token callback that throws is passed on', async () => {
-    await join({ getToken: () => Promise.reject(new Error('no session')) });
-    await expect(history.page()).rejects.toThrow('no session');
+  test('a token callback that throws fails as that of the client does', async () => {
+    const answers: (() => Promise<string>)[] = [
+      () => Promise.reject(new Error('no session')),
+      () => Promise.reject(new UnauthorizedError('not you')),
+      () => Promise.resolve('a token'),
+    ];
+    await join({ getToken: () => answers.shift()!() });
+    await expect(history.page()).rejects.toMatchObject({ name: 'BobolinkError', code: 5, temporary: true, cause: { message: 'no session' } });
+    await expect(history.page()).rejects.toMatchObject({ name: 'UnauthorizedError', code: 101, message: 'not you', temporary: false });
+    expect((await history.page()).done).toBe(true);
+  });
+
+  test.each(['<!doctype html>', 'null', '{}', '{"messages":[{"b64data":"?"}],"position":{}}'])(
+    'an answer that is no page is named as such: %s',
+    async (body) => {
+      await join({ fetch: () => Promise.resolve(new Response(body)) });
+      await expect(history.page()).rejects.toMatchObject({ name: 'BobolinkError', code: 6, temporary: false });
+    },
+  );
+
+  test('an answer that breaks off is temporary', async () => {
+    const body = new ReadableStream({ pull: (controller) => controller.error(new TypeError('terminated')) });
+    await join({ fetch: () => Promise.resolve(new Response(body)) });
+    await expect(history.page()).rejects.toMatchObject({ code: 2, temporary: true });
   });
 
   test('a client that ends for good ends what waits for its subscription', async () => {

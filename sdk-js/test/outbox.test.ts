@@ -315,9 +315,28 @@ describe('a store that fails', () => {
 
   test('makes send reject and leaves no trace', async () => {
     const { outbox } = set({ store: broken({ add: fails }), limit: 1 });
-    await expect(outbox.send('a', 1)).rejects.toThrow('quota');
-    await expect(outbox.send('a', 1)).rejects.toThrow('quota');
+    const failed = { name: 'BobolinkError', code: 24, temporary: true, cause: { message: 'quota' } };
+    await expect(outbox.send('a', 1)).rejects.toMatchObject(failed);
+    await expect(outbox.send('a', 1)).rejects.toMatchObject(failed);
     expect(outbox.messages).toEqual([]);
+  });
+
+  test('makes retry and remove reject, and the message stays', async () => {
+    const store = broken({ put: fails, remove: fails });
+    await store.add({ id: 'k', channel: 'a', data: 1, at: 1, error: { code: 103, message: 'permission denied' } });
+    const { outbox } = set({ store });
+    await outbox.ready();
+    const failed = { name: 'BobolinkError', code: 24, temporary: true };
+    await expect(outbox.retry('k')).rejects.toMatchObject(failed);
+    await expect(outbox.remove('k')).rejects.toMatchObject(failed);
+    expect(outbox.messages).toMatchObject([{ id: 'k', state: 'failed' }]);
+  });
+
+  test('is what a platform without IndexedDB has', async () => {
+    vi.stubGlobal('indexedDB', undefined);
+    const { outbox } = set({ store: undefined });
+    await expect(outbox.send('a', 1)).rejects.toMatchObject({ name: 'BobolinkError', code: 24, temporary: true });
+    vi.unstubAllGlobals();
   });
 
   test('is told of when it cannot be read, and sending goes on', async () => {

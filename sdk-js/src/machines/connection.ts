@@ -4,7 +4,7 @@
  */
 
 import { closing, INVALID_TOKEN, Reason, reasonOf, STATE_INVALIDATED } from '../codes.js';
-import { BobolinkError, ErrorCode, isRetryable } from '../errors.js';
+import { BobolinkError, ErrorCode } from '../errors.js';
 import { backoff, exactly, expiry, REFRESH_RETRY, type Delay } from '../timers.js';
 import type { ConnectResult, Expiry } from '../wire.js';
 
@@ -189,11 +189,8 @@ function whenPrepared(connection: Connection): Step {
 
 function whenFailed(connection: Connection, error: BobolinkError): Step {
   const expired = error.code === ErrorCode.tokenExpired;
-  if (!isRetryable(error)) {
+  if (expired ? !connection.settings.renewable : !error.temporary) {
     return end(connection, reasonOf(error), error);
-  }
-  if (expired && !connection.settings.renewable) {
-    return end(connection, Reason.unauthorized, error);
   }
   const next = expired ? { ...connection, token: '' } : connection;
   const [after, effects] = connection.step

@@ -4,7 +4,7 @@
  */
 
 import { Reason, reasonOf, resubscribes, SUBSCRIPTION_EXPIRED, SUBSCRIPTION_INVALIDATED } from '../codes.js';
-import { BobolinkError, ErrorCode, isRetryable } from '../errors.js';
+import { BobolinkError, ErrorCode } from '../errors.js';
 import { standingOf, type Standing } from '../publication.js';
 import { backoff, expiry, REFRESH_RETRY, type Delay } from '../timers.js';
 import type { Expiry, StreamPosition, SubscribeResult, WirePublication } from '../wire.js';
@@ -183,11 +183,8 @@ function whenFailed(membership: Membership, error: BobolinkError): Step {
   if (step === 'reply' && error.code === ErrorCode.timeout) {
     return [membership, [{ do: 'error', error }, { do: 'reconnect', ...Reason.subscribeTimeout }]];
   }
-  if (!reload && !isRetryable(error)) {
+  if (!reload && (expired ? !settings.renewable : !error.temporary)) {
     return withoutLeaving(end(membership, reasonOf(error), error), step);
-  }
-  if (expired && !settings.renewable) {
-    return withoutLeaving(end(membership, Reason.unauthorized, error), step);
   }
   const next = reload ? { ...membership, position: undefined } : expired ? { ...membership, token: '' } : membership;
   const [after, effects] = step

@@ -21,7 +21,7 @@ export interface StoredMessage {
   readonly error?: { readonly code: number; readonly message: string };
 }
 
-/** Keeps messages. What has resolved is kept; a store that fails makes `send` reject. */
+/** Keeps messages. What has resolved is kept; a store that fails makes `send` reject, with code 24 and its error as the cause. */
 export interface OutboxStore {
   /** All messages, in the order of `seq`. */
   load(): Promise<StoredMessage[]>;
