@@ -20,7 +20,9 @@ export type { ChannelLike, LocksLike, TabMeans } from './tab.js';
 
 /**
  * What can be promised. Past the time for which the server remembers keys, for anonymous users and
- * with servers that know no keys, a message whose answer got lost may be published twice.
+ * with servers that know no keys, a message whose answer got lost may be published twice. A server that
+ * lost the key, as one that keeps it in memory does when it is restarted, cannot be told from here: README.md
+ * has the list.
  */
 export type Delivery = 'exactly once' | 'at least once';
 
