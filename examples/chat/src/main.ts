@@ -1,5 +1,6 @@
 /** The chat: puts its parts together. Read `session.ts` for the SDK, `room.ts` for catching up. */
 
+import { addressOf, readRooms, roomInAddress, writeRooms } from './names.js';
 import type { Room } from './room.js';
 import { Session } from './session.js';
 import { Composer } from './view/composer.js';
@@ -27,7 +28,7 @@ const conversation = new Conversation(() => session);
 const composer = new Composer(() => session && shown && { session, room: shown });
 const connection = new ConnectionView(() => session);
 const people = new PeopleView();
-const rooms = new RoomsView((name) => (location.hash = `#/${encodeURIComponent(name)}`));
+const rooms = new RoomsView((name) => (location.hash = addressOf(name)));
 const draw = gathered(drawAll);
 
 wireTheme();
@@ -49,7 +50,8 @@ function enter(user: string): void {
     room: draw,
     typing: () => session && shown && people.drawTyping(session, shown),
   });
-  (remembered.get(ROOMS)?.split(' ') ?? HOME).forEach((name) => session?.join(name));
+  const known = readRooms(remembered.get(ROOMS));
+  (known.length > 0 ? known : HOME).forEach((name) => session?.join(name));
   login.hide();
   app.hidden = false;
   byId('me', HTMLSpanElement).textContent = user;
@@ -81,8 +83,7 @@ function openFromAddress(): void {
   if (!session) {
     return;
   }
-  const named = decodeURIComponent(/^#\/([^/]+)$/.exec(location.hash)?.[1] ?? '');
-  const name = named || (WIDE.matches ? [...session.rooms.keys()][0] : undefined);
+  const name = roomInAddress(location.hash) ?? (WIDE.matches ? [...session.rooms.keys()][0] : undefined);
   app.dataset.view = name ? 'room' : 'rooms';
   // On a narrow screen the list is all there is on its page, where a room is the main thing otherwise.
   app.role = name ? null : 'main';
@@ -98,13 +99,14 @@ function openFromAddress(): void {
     shown = room;
     session.typingIn(name);
     conversation.show(room);
+    composer.draw();
     composer.focus();
   }
   draw();
 }
 
 function remember({ rooms }: Session): void {
-  remembered.set(ROOMS, [...rooms.keys()].join(' '));
+  remembered.set(ROOMS, writeRooms(rooms.keys()));
 }
 
 function drawAll(): void {
@@ -119,6 +121,7 @@ function drawAll(): void {
     byId('room-name', HTMLHeadingElement).textContent = shown.name;
     // Somewhere one has to be.
     LEAVE.hidden = session.rooms.size < 2;
+    composer.draw();
     conversation.draw();
     people.draw(session, shown);
     people.drawTyping(session, shown);

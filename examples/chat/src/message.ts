@@ -1,5 +1,7 @@
 /** What the channels of the chat carry. */
 
+import { encodeName } from './names.js';
+
 export interface Message {
   /** Made by the sender, so that a message that is sent twice is shown once. */
   readonly id: string;
@@ -20,8 +22,8 @@ export interface Channels {
 
 export const MAX_TEXT = 2_000;
 
-export const roomChannel = (room: string): `dev-chat:${string}` => `dev-chat:${room}`;
-export const typingChannel = (room: string): `dev-typing:${string}` => `dev-typing:${room}`;
+export const roomChannel = (room: string): `dev-chat:${string}` => `dev-chat:${encodeName(room)}`;
+export const typingChannel = (room: string): `dev-typing:${string}` => `dev-typing:${encodeName(room)}`;
 
 export function newMessage(text: string): Message {
   return { id: crypto.randomUUID(), text, at: Date.now() };

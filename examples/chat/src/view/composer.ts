@@ -36,6 +36,15 @@ export class Composer {
     this.#text.focus();
   }
 
+  /** Nothing can be said in a room that refuses one. */
+  draw(): void {
+    const refused = this.#isRefused();
+    if (refused !== this.#text.disabled) {
+      this.#text.disabled = refused;
+      this.#fit();
+    }
+  }
+
   /** Another room is open. */
   switched(from: string | undefined, to: string): void {
     if (from) {
@@ -48,7 +57,7 @@ export class Composer {
   #submit(): void {
     const place = this.open();
     const text = this.#text.value.trim();
-    if (!place || !text || text.length > MAX_TEXT) {
+    if (!place || !text || text.length > MAX_TEXT || this.#isRefused()) {
       return;
     }
     place.session.send(place.room, newMessage(text)).catch((error: unknown) => this.#giveBack(text, error));
@@ -76,11 +85,15 @@ export class Composer {
     this.#fit();
   }
 
+  #isRefused(): boolean {
+    return this.open()?.room.state.name === 'refused';
+  }
+
   #fit(): void {
     const left = MAX_TEXT - this.#text.value.trim().length;
     this.#left.textContent = left < WARN_BEFORE ? String(left) : '';
     this.#left.classList.toggle('over', left < 0);
-    this.#send.disabled = left < 0 || left === MAX_TEXT;
+    this.#send.disabled = left < 0 || left === MAX_TEXT || this.#isRefused();
     this.#text.style.height = 'auto';
     this.#text.style.height = `${this.#text.scrollHeight + 2}px`;
   }

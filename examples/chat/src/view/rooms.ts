@@ -1,11 +1,9 @@
 /** The list of rooms, and how to open another. */
 
+import { NAME_RULE, roomName } from '../names.js';
 import type { Room } from '../room.js';
 import type { Session } from '../session.js';
 import { byId, el, icon, keyed } from './dom.js';
-
-/** A room's name is the last part of its channel. */
-const NAME = /^[\p{L}\p{N}][\p{L}\p{N}_-]{0,39}$/u;
 
 interface Line {
   readonly key: string;
@@ -51,9 +49,9 @@ export class RoomsView {
   }
 
   #create(): void {
-    const name = this.#name.value.trim().toLowerCase().replaceAll(' ', '-');
-    if (!NAME.test(name)) {
-      this.#say('A name has letters, digits, - and _, and at most 40 of them.');
+    const name = roomName(this.#name.value);
+    if (!name) {
+      this.#say(NAME_RULE);
       return;
     }
     this.#name.value = '';
