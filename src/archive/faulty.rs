@@ -43,8 +43,10 @@ impl Faulty {
         asked.iter().filter(|(made, _)| *made == call).map(|(_, name)| name.clone()).collect()
     }
 
-    fn check(&self, call: Call, channel: &str) -> Result<(), StoreError> {
+    /// A store takes a moment, in which it may be asked for other things.
+    async fn check(&self, call: Call, channel: &str) -> Result<(), StoreError> {
         self.asked.lock().push((call, channel.to_owned()));
+        tokio::task::yield_now().await;
         (self.fault)(call, channel).map_or(Ok(()), Err)
     }
 }
@@ -57,21 +59,21 @@ impl MessageStore for Faulty {
     fn append(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<Appended, StoreError>> {
         Box::pin(async move {
             let channel = batch.first().map(|record| record.channel.to_string());
-            self.check(Call::Append, &channel.unwrap_or_default())?;
+            self.check(Call::Append, &channel.unwrap_or_default()).await?;
             self.store.append(batch).await
         })
     }
 
     fn tail<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Tail>, StoreError>> {
         Box::pin(async move {
-            self.check(Call::Tail, channel)?;
+            self.check(Call::Tail, channel).await?;
             self.store.tail(channel).await
         })
     }
 
     fn chain<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Chain, StoreError>> {
         Box::pin(async move {
-            self.check(Call::Other, channel)?;
+            self.check(Call::Other, channel).await?;
             self.store.chain(channel).await
         })
     }
@@ -83,7 +85,7 @@ impl MessageStore for Faulty {
         offset: u64,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            self.check(Call::Other, channel)?;
+            self.check(Call::Other, channel).await?;
             self.store.seal(channel, epoch, offset).await
         })
     }
@@ -111,7 +113,7 @@ impl MessageStore for Faulty {
         query: &'a PageQuery,
     ) -> BoxFuture<'a, Result<Page, StoreError>> {
         Box::pin(async move {
-            self.check(Call::Page, channel)?;
+            self.check(Call::Page, channel).await?;
             self.store.page(channel, query).await
         })
     }
@@ -130,7 +132,7 @@ impl MessageStore for Faulty {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<String>, StoreError>> {
         Box::pin(async move {
-            self.check(Call::Channels, prefix)?;
+            self.check(Call::Channels, prefix).await?;
             self.store.channels(prefix, after, limit).await
         })
     }
@@ -150,7 +152,7 @@ impl MessageStore for Faulty {
         limit: usize,
     ) -> BoxFuture<'a, Result<u64, StoreError>> {
         Box::pin(async move {
-            self.check(Call::Expire, channel)?;
+            self.check(Call::Expire, channel).await?;
             self.store.expire(channel, before, limit).await
         })
     }

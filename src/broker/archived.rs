@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +35,9 @@ const BATCH: usize = 1_024;
 /// The most publications that a restored stream begins with: as many as one recovery brings by
 /// default. What is older comes from the archive.
 const RESTORED: usize = 300;
+
+/// Streams that are restored at the same time.
+const RESTORED_AT_ONCE: usize = 16;
 
 /// See the [module](self).
 pub struct ArchivedBroker {
@@ -211,36 +215,53 @@ impl Archiver {
     /// comes later.
     async fn take_up(&self, batch: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
         let mut keys = HashSet::new();
-        let (mut ready, mut later) = (Vec::with_capacity(batch.len()), Vec::new());
-        let mut unavailable_channels: HashMap<Arc<str>, BrokerError> = HashMap::new();
-        for waiting in batch {
+        let (batch, later): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| {
             let key = waiting.options.idempotency_key.clone();
             let owner = waiting.options.idempotency_owner.user().to_owned();
-            let is_new = key.is_empty() || keys.insert((Arc::clone(&waiting.channel), owner, key));
-            if !is_new {
-                later.push(waiting);
-                continue;
+            key.is_empty() || keys.insert((Arc::clone(&waiting.channel), owner, key))
+        });
+        let missing = self.restore_all(&batch).await;
+        let is_missing = |waiting: &Waiting| missing.contains(&waiting.channel);
+        let (refused, ready): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_missing);
+        self.archive.metrics.history.refused.inc_by(refused.len() as u64);
+        for waiting in refused {
+            waiting.tell(Err(BrokerError::ArchiveUnavailable));
+        }
+        (ready, later)
+    }
+
+    /// Restores the streams of a batch that are not here; returns the channels of those that are still
+    /// missing. Everybody waits for that, so once the store fails for all no other is asked for.
+    async fn restore_all(&self, batch: &[Waiting]) -> HashSet<Arc<str>> {
+        let (mut missing, mut cold) = (HashSet::new(), Vec::new());
+        for Waiting { channel, options, .. } in batch {
+            if self.streams.draft(channel).is_none() && missing.insert(Arc::clone(channel)) {
+                cold.extend(options.history.map(|history| (Arc::clone(channel), history)));
             }
-            if let Some(error) = unavailable_channels.get(&waiting.channel) {
-                waiting.tell(Err(error.clone()));
-                continue;
-            }
-            if self.streams.draft(&waiting.channel).is_none()
-                && let Some(history) = waiting.options.history
-            {
-                match restore(self.archive.store(), &self.clock, &waiting.channel, &history).await {
-                    Ok((stream, _)) => self.streams.adopt(&waiting.channel, stream),
-                    Err(error) => {
-                        let error = self.archive.unavailable(&error);
-                        unavailable_channels.insert(Arc::clone(&waiting.channel), error.clone());
-                        waiting.tell(Err(error));
-                        continue;
+        }
+        let mut restoring = stream::iter(cold)
+            .map(async |(channel, history)| {
+                let store = self.archive.store();
+                let restored = restore(store, &self.clock, &channel, &history).await;
+                (channel, restored)
+            })
+            .buffer_unordered(RESTORED_AT_ONCE);
+        while let Some((channel, restored)) = restoring.next().await {
+            match restored {
+                Ok((stream, _)) => {
+                    self.streams.adopt(&channel, stream);
+                    missing.remove(&channel);
+                }
+                Err(error) => {
+                    self.archive.unavailable(&error);
+                    self.health.archiving(Archiving::Failed(error.to_string()));
+                    if error.may_pass() {
+                        break;
                     }
                 }
             }
-            ready.push(waiting);
         }
-        (ready, later)
+        missing
     }
 
     /// Gives each publication of a batch its place, and answers those that are not published. Also
@@ -391,3 +412,6 @@ async fn restore(
     let archived = Archived { last_id: Some(tail.last_id), detached: None };
     Ok((Stream::restored(top, archived, kept, now + left, meta_expires), true))
 }
+
+#[cfg(test)]
+mod tests;
