@@ -237,11 +237,11 @@ impl RedisBroker {
                 }
                 Some("unknown") => {
                     let unknown = Unknown::of(rest).ok_or_else(|| self.nonsense("archive"))?;
-                    let tail = archive.store().tail(channel).await;
-                    let tail = tail.map_err(|error| archive.unavailable(&error))?;
-                    taken_up = take_up(unknown, tail, meta_ttl).map_err(|Late| {
-                        self.complain("an expired stream waits for the archive to catch up");
-                        BrokerError::ArchiveUnavailable
+                    let known = self.ask_archive(archive, channel, (unknown, meta_ttl)).await;
+                    taken_up = known.inspect_err(|_| {
+                        if script.0 == Script::PublishArchived {
+                            archive.metrics.history.refused.inc();
+                        }
                     })?;
                 }
                 _ => {
@@ -253,6 +253,25 @@ impl RedisBroker {
             }
         }
         Err(BrokerError::Unavailable)
+    }
+
+    /// Asks the archive where a stream ends, for as long as the store takes to answer or to give up.
+    /// Without its answer nothing is begun, not even a new epoch: its ids might not lie above those
+    /// that the archive has.
+    async fn ask_archive(
+        &self,
+        archive: &Archive,
+        channel: &str,
+        (unknown, meta_ttl): (Unknown, Duration),
+    ) -> Result<TakenUp, BrokerError> {
+        let tail = archive.store().tail(channel).await.map_err(|error| {
+            self.health.archiving(health::Archiving::Failed(error.to_string()));
+            archive.unavailable(&error)
+        })?;
+        take_up(unknown, tail, meta_ttl).map_err(|Late| {
+            self.complain("an expired stream waits for the archive to catch up");
+            BrokerError::ArchiveUnavailable
+        })
     }
 
     /// Tells consumers of the slot that a channel is in before anything of it waits for them: that

@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod announced;
+mod away;
 mod cold;
 mod erased;
 mod gateway;
@@ -37,7 +38,7 @@ struct Archiver {
     redis: Arc<Redis>,
     store: SharedStore,
     health: Arc<Health>,
-    _folder: TempDir,
+    folder: TempDir,
     _stop: DropGuard,
 }
 
@@ -84,7 +85,7 @@ impl Archiver {
         redis.start(&stop);
         tokio::time::timeout(SOON, redis.reached()).await.expect("connected to Redis");
         let node = gateway::node(hub, Broker::Redis(broker), &stop);
-        Self { node, redis, store, health, _folder: folder, _stop: stop.drop_guard() }
+        Self { node, redis, store, health, folder, _stop: stop.drop_guard() }
     }
 
     async fn publish(&self, channel: &str, options: &PublishOptions) -> Published {
