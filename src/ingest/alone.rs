@@ -79,6 +79,16 @@ impl Alone {
         calls::claim_answer(&self.ask(command).await?, STREAM)
     }
 
+    /// Takes consumers that are gone out of the group.
+    async fn tidy(&self) -> Result<(), CallError> {
+        let consumers = self.link.call(calls::consumers(&self.name)).await?;
+        for name in calls::gone(&consumers, self.settings.forget_after)? {
+            let args = [&*self.name, calls::GROUP, &name];
+            self.link.run(Script::ArchiveLeave, 1, &args).await?;
+        }
+        Ok(())
+    }
+
     /// Asks, and makes the group if there is none.
     async fn ask(&self, command: impl Fn() -> Command) -> Result<Value, CallError> {
         match self.link.call(command()).await {
@@ -109,6 +119,11 @@ impl Queue for Alone {
             Ask::Claim(from) => {
                 let (cursor, claimed) = self.claim(from, count).await?;
                 self.reading.claimed(cursor, now + jittered(self.settings.claim_after));
+                if self.reading.tidies(now, self.settings.tidy_every())
+                    && let Err(error) = self.tidy().await
+                {
+                    tracing::warn!(%error, "consumers that are gone stay in the group");
+                }
                 Ok(claimed)
             }
             Ask::Fresh => self.read(None, count, Some(patience)).await,

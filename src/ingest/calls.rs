@@ -77,6 +77,30 @@ pub fn claim_answer(answer: &Value, stream: u16) -> Result<(EntryId, Vec<Deliver
     Ok((cursor, Delivered::list(entries, stream, Source::Claimed).ok_or_else(nonsense)?))
 }
 
+/// Asks who is in the group.
+pub fn consumers(stream: &str) -> Command {
+    Command::new("XINFO").arg("CONSUMERS").arg(stream).arg(GROUP)
+}
+
+/// From the answer to [`consumers`]: those with nothing in their hands that were not heard of for so long.
+pub fn gone(answer: &Value, forget_after: Duration) -> Result<Vec<CompactString>, CallError> {
+    let is_gone = |consumer: &&[Value]| {
+        let number = |name| field(consumer, name).and_then(Value::number);
+        let limit = u64::try_from(forget_after.as_millis()).unwrap_or(u64::MAX);
+        number("pending") == Some(0) && number("idle").is_some_and(|idle| idle >= limit)
+    };
+    let consumers = answer.list().ok_or_else(nonsense)?.iter().filter_map(Value::list);
+    let names = consumers.filter(is_gone).filter_map(|consumer| field(consumer, "name")?.str());
+    Ok(names.map(Into::into).collect())
+}
+
+fn field<'a>(fields: &'a [Value], name: &str) -> Option<&'a Value> {
+    fields.chunks_exact(2).find_map(|pair| match pair {
+        [key, value] if key.str() == Some(name) => Some(value),
+        _ => None,
+    })
+}
+
 /// Makes the group, which begins with the first entry, and the stream if there is none.
 pub fn found_group(stream: &str) -> Command {
     let command = Command::new("XGROUP").arg("CREATE").arg(stream).arg(GROUP);
@@ -193,6 +217,23 @@ mod tests {
         }
         assert_eq!(read_answer(&Value::Nil, 0, Source::New), Ok(vec![]));
         assert!(read_answer(&text("x"), 0, Source::New).is_err());
+    }
+
+    #[test]
+    fn only_consumers_with_nothing_in_hand_that_are_silent_for_long_are_gone() {
+        let consumer = |name, pending, idle| {
+            let number = |number| Value::Integer(number);
+            let fields = [text("name"), text(name), text("pending"), number(pending)];
+            Value::List([&fields[..], &[text("idle"), number(idle)]].concat())
+        };
+        let answer = Value::List(vec![
+            consumer("here", 0, 999),
+            consumer("gone", 0, 1_000),
+            consumer("with entries", 1, 9_000),
+            Value::List(vec![text("name"), text("unknown")]),
+        ]);
+        assert_eq!(gone(&answer, Duration::from_secs(1)), Ok(vec!["gone".into()]));
+        assert!(gone(&text("x"), Duration::from_secs(1)).is_err());
     }
 
     #[test]

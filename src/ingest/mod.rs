@@ -74,11 +74,21 @@ pub struct Settings {
     pub bounds: Bounds,
     /// Entries that were in somebody's hands for so long are taken over.
     pub claim_after: Duration,
+    /// Consumers that have nothing in their hands and were not heard of for so long are taken out of
+    /// the group.
+    pub forget_after: Duration,
     /// Entries that could not be stored, of which so many are kept of each stream.
     pub dead_letters: usize,
     /// The name of the store, if that is of this process alone: then nobody else may consume for
     /// another store.
     pub sole: Option<CompactString>,
+}
+
+impl Settings {
+    /// How often consumers that are gone are looked for.
+    fn tidy_every(&self) -> Duration {
+        self.forget_after / 24
+    }
 }
 
 /// The consumers of a process, one for each shard.

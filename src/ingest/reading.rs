@@ -13,6 +13,7 @@ pub struct Reading {
     /// Where a look for abandoned entries goes on; none between two looks.
     claim: Option<EntryId>,
     next_claim: Instant,
+    next_tidy: Instant,
 }
 
 /// What to ask Redis for.
@@ -29,7 +30,7 @@ pub enum Ask {
 impl Reading {
     /// A consumer that may have been here before.
     pub fn new(now: Instant) -> Self {
-        Self { own: Some(EntryId::default()), claim: None, next_claim: now }
+        Self { own: Some(EntryId::default()), claim: None, next_claim: now, next_tidy: now }
     }
 
     /// What comes next.
@@ -59,6 +60,16 @@ impl Reading {
         if self.claim.is_none() {
             self.next_claim = next;
         }
+    }
+
+    /// Whether to look for consumers that are gone: behind a look for abandoned entries, and not again
+    /// for some time (`every`).
+    pub fn tidies(&mut self, now: Instant, every: Duration) -> bool {
+        let is_due = self.own.is_none() && self.claim.is_none() && now >= self.next_tidy;
+        if is_due {
+            self.next_tidy = now + every;
+        }
+        is_due
     }
 
     /// An answer may have been lost, so own entries are read again.
@@ -160,6 +171,20 @@ mod tests {
         reading.claimed(id(0), now + SECOND);
         assert_eq!(reading.next(now), Ask::Fresh);
         assert_eq!(reading.next(now + SECOND), Ask::Claim(id(0)), "from time to time");
+    }
+
+    #[test]
+    fn consumers_that_are_gone_are_looked_for_behind_abandoned_entries_and_seldom() {
+        let now = Clock::manual(0).now();
+        let mut reading = Reading::new(now);
+        assert!(!reading.tidies(now, SECOND), "own entries come first");
+        reading.read_own(None);
+        reading.claimed(id(9), now + SECOND);
+        assert!(!reading.tidies(now, SECOND), "in the middle of a look");
+        reading.claimed(id(0), now + SECOND);
+        assert!(reading.tidies(now, SECOND));
+        assert!(!reading.tidies(now, SECOND));
+        assert!(reading.tidies(now + SECOND, SECOND));
     }
 
     #[test]

@@ -238,6 +238,26 @@ impl Slots {
         entries
     }
 
+    /// Takes consumers that are gone out of the groups of those streams that it is time for.
+    async fn tidy(&mut self, slots: Vec<u16>, now: Instant) {
+        let every = self.settings.tidy_every();
+        let mut is_due = |slot: &u16| {
+            self.streams.get_mut(slot).is_some_and(|state| state.reading.tidies(now, every))
+        };
+        let due: Vec<_> = slots.into_iter().filter(&mut is_due).collect();
+        let tidying = due.into_iter().map(async |slot| {
+            let consumers = call(&self.shard, slot, calls::consumers).await?;
+            for name in calls::gone(&consumers, self.settings.forget_after)? {
+                let args = vec![calls::GROUP.into(), name.as_bytes().to_vec().into()];
+                self.run(slot, Script::ArchiveLeave, args).await?;
+            }
+            Ok(())
+        });
+        for error in join_all(tidying).await.into_iter().filter_map(Result::err) {
+            self.complain(&error, "consumers that are gone stay in a group");
+        }
+    }
+
     async fn run(
         &self,
         slot: u16,
@@ -285,7 +305,10 @@ impl Queue for Slots {
         let asking = asks.into_iter().map(|(slot, ask)| self.ask(slot, ask, each));
         let answers = join_all(asking).await;
         let now = self.clock.now();
-        Ok(answers.into_iter().flat_map(|answer| self.note(answer, now)).collect())
+        let slots: Vec<_> = answers.iter().map(|(slot, ..)| *slot).collect();
+        let found = answers.into_iter().flat_map(|answer| self.note(answer, now)).collect();
+        self.tidy(slots, now).await;
+        Ok(found)
     }
 
     /// What cannot leave now is read again.

@@ -32,6 +32,9 @@ const MOST_WAITING: usize = 10_000;
 /// How long a deletion waits for what was published before it.
 const SETTLES_IN: Duration = Duration::from_secs(5);
 
+/// How long a consumer stays in its group that was killed and has come back under another name.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+
 /// A process that only consumes, with its connections to Redis.
 pub struct Alone {
     pub redis: Arc<Redis>,
@@ -188,6 +191,7 @@ impl Receive for Hearing {
         self.keys.channel_of(name).is_none()
     }
 
+        forget_after: FORGOTTEN_AFTER,
     fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
         Vec::new()
     }

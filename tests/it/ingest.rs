@@ -2,6 +2,7 @@
 
 mod cluster;
 mod faults;
+mod forgotten;
 mod rate;
 mod service;
 mod sharing;
@@ -97,6 +98,7 @@ impl Stage {
             bounds: Bounds { count: 100, bytes: 1 << 20, waiting: 10_000 },
             claim_after,
             dead_letters: 10,
+            forget_after: CLAIM_AFTER,
             sole: None,
         };
         let from = (&*self.redis, &self.arrivals);

@@ -35,6 +35,7 @@ async fn a_backlog_is_worked_off() {
         name: "one".into(),
         bounds: Bounds { count: 1_000, bytes: 4 << 20, waiting: 10_000 },
         claim_after: CLAIM_AFTER * 100,
+        forget_after: CLAIM_AFTER * 100,
         dead_letters: 10,
         sole: None,
     };
