@@ -58,6 +58,7 @@ impl EmbeddedStore {
                 break;
             }
         }
+        self.cleaning.begin(&self.work);
         let Some((low, high)) = ends else { return Ok(Deleted::default()) };
         let name = channel.to_owned();
         let chain = self.read(move |connection| read::chain(connection, &name)).await?;

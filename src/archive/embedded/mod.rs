@@ -11,6 +11,7 @@
 
 mod delete;
 mod expire;
+mod log;
 mod read;
 mod schema;
 mod seek;
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use self::log::Cleaning;
 use self::writer::{Work, Writer};
 use super::{
     Appended, Chain, Deleted, Deletion, MAX_READ, Message, MessageId, MessageStore, Page,
@@ -82,6 +84,7 @@ pub struct EmbeddedStore {
     readers: Arc<Readers>,
     /// Released when the store is dropped.
     _lock: File,
+    cleaning: Cleaning,
 }
 
 struct Readers {
@@ -123,7 +126,8 @@ impl EmbeddedStore {
             .map_err(|source| OpenError::File { path: path.into(), source })?;
         let readers =
             Readers { idle: Mutex::new(readers), places: Arc::new(Semaphore::new(READERS)) };
-        Ok(Self { first_epoch, work, readers: Arc::new(readers), _lock: lock })
+        let (readers, cleaning) = (Arc::new(readers), Cleaning::default());
+        Ok(Self { first_epoch, work, readers, cleaning, _lock: lock })
     }
 
     /// Runs `read` with a connection of its own, beside the async tasks. All its statements see the
@@ -274,7 +278,10 @@ impl MessageStore for EmbeddedStore {
                 return Ok(0);
             }
             let channel = channel.to_owned();
-            self.write(move |answer| Work::Expire { channel, before, limit, answer }).await
+            let dropped =
+                self.write(move |answer| Work::Expire { channel, before, limit, answer }).await;
+            self.cleaning.begin(&self.work);
+            dropped
         })
     }
 

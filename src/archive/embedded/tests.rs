@@ -275,3 +275,70 @@ async fn all_statements_of_a_read_see_the_file_of_one_moment() {
     let now = store.summary("a").await.expect("an answer").expect("a summary");
     assert_eq!((now.offset, now.prev), (2, MessageId::of(10)));
 }
+
+/// What was published and is not to be read any more by anybody.
+const SECRET: &str = "a text that was deleted";
+
+fn is_in_a_file(folder: &TempDir) -> bool {
+    let files = std::fs::read_dir(folder.path()).expect("a folder");
+    let has = |file: &[u8]| file.windows(SECRET.len()).any(|part| part == SECRET.as_bytes());
+    files.flatten().any(|file| has(&std::fs::read(file.path()).expect("a file")))
+}
+
+async fn until_it_is_nowhere(folder: &TempDir) {
+    let is_gone = async {
+        while is_in_a_file(folder) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), is_gone).await.expect("gone in time");
+}
+
+fn secret(offset: u64) -> Record {
+    let mut record = record("a", offset);
+    let publication = Arc::make_mut(&mut record.message.publication);
+    publication.data = SECRET.into();
+    record
+}
+
+#[tokio::test]
+async fn what_was_deleted_or_has_expired_is_in_no_file_a_moment_later() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    store.append(vec![secret(1), record("a", 2)]).await.expect("stored");
+    assert!(is_in_a_file(&folder));
+    let first = Deletion::Message(MessageId::of(10).expect("an id"));
+    assert_eq!(store.delete("a", first).await.expect("deleted").count, 1);
+    until_it_is_nowhere(&folder).await;
+    store.append(vec![secret(3), record("a", 4)]).await.expect("stored");
+    let before = MessageId::of(31).expect("an id");
+    assert_eq!(store.expire("a", before, 10).await, Ok(2));
+    until_it_is_nowhere(&folder).await;
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_reader_of_what_was_deleted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    store.append(vec![secret(1)]).await.expect("stored");
+    let reader = Connection::open(settings(&folder).path).expect("opens");
+    let begin = "BEGIN; SELECT count(*) FROM messages";
+    reader.execute_batch(begin).expect("it reads");
+    store.delete("a", Deletion::Channel).await.expect("deleted");
+    let tried = store.write(|answer| Work::Clean { answer }).await;
+    assert_eq!(tried, Ok(false), "it is read still");
+    assert!(is_in_a_file(&folder));
+    store.append(vec![record("a", 2)]).await.expect("stored");
+    reader.execute_batch("COMMIT").expect("it ends");
+    until_it_is_nowhere(&folder).await;
+}
+
+#[tokio::test]
+async fn a_store_that_closes_leaves_nothing_deleted_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).expect("opens");
+    store.append(vec![secret(1)]).await.expect("stored");
+    store.delete("a", Deletion::Channel).await.expect("deleted");
+    store.close().await;
+    assert!(!is_in_a_file(&folder));
+}

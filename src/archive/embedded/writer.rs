@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::delete::{self, Part};
 use super::expire;
-use super::{closed, failure};
+use super::{closed, failure, log};
 use crate::archive::message::Record;
 use crate::archive::{Appended, MessageId, StoreError};
 use crate::protocol::publication::Publication;
@@ -21,11 +21,41 @@ const MAX_MESSAGES: usize = 8_192;
 
 /// Something for the writer to do.
 pub enum Work {
-    Append { batch: Vec<Record>, answer: Answer<Appended> },
-    Delete { channel: String, part: Part, answer: Answer<Part> },
-    Expire { channel: String, before: MessageId, limit: usize, answer: Answer<u64> },
-    Seal { channel: String, epoch: String, offset: u64, answer: Answer<()> },
-    Close { answer: Answer<()> },
+    Append {
+        batch: Vec<Record>,
+        answer: Answer<Appended>,
+    },
+    Delete {
+        channel: String,
+        part: Part,
+        answer: Answer<Part>,
+    },
+    Expire {
+        channel: String,
+        before: MessageId,
+        limit: usize,
+        answer: Answer<u64>,
+    },
+    Seal {
+        channel: String,
+        epoch: String,
+        offset: u64,
+        answer: Answer<()>,
+    },
+    /// Answered with whether it is done: somebody may be reading what is to go.
+    Clean {
+        answer: Answer<bool>,
+    },
+    Close {
+        answer: Answer<()>,
+    },
+}
+
+/// What is to be done once a transaction has ended.
+#[derive(Default)]
+struct Then {
+    clean: Vec<Answer<bool>>,
+    close: Option<Answer<()>>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -57,9 +87,19 @@ impl Writer {
             {
                 works.push(next);
             }
-            if let Some(closing) = self.commit(works) {
+            let then = self.commit(works);
+            if !then.clean.is_empty() {
+                let cleaned = log::empty(&self.connection).map_err(|error| failure(&error));
+                for answer in then.clean {
+                    let _ = answer.send(cleaned.clone());
+                }
+            }
+            if let Some(closing) = then.close {
                 // What came behind the close is told that nobody writes any more.
                 self.waiting.close();
+                if let Err(error) = log::empty(&self.connection) {
+                    tracing::warn!(%error, "the log of the history file was not emptied");
+                }
                 drop(self.connection);
                 let _ = closing.send(Ok(()));
                 return;
@@ -67,23 +107,23 @@ impl Writer {
         }
     }
 
-    /// Does all of it in one transaction and answers; returns the answer to a close.
-    fn commit(&mut self, works: Vec<Work>) -> Option<Answer<()>> {
+    /// Does all of it in one transaction and answers; returns what comes after that.
+    fn commit(&mut self, works: Vec<Work>) -> Then {
         let mut promises = Vec::with_capacity(works.len());
-        let mut closing = None;
+        let mut then = Then::default();
         let done = (|| {
             let begin = TransactionBehavior::Immediate;
             let mut works = works.into_iter();
             let transaction = match self.connection.transaction_with_behavior(begin) {
                 Ok(transaction) => transaction,
                 Err(error) => {
-                    promises.extend(works.filter_map(|work| work.refusal(&mut closing)));
+                    promises.extend(works.filter_map(|work| work.refusal(&mut then)));
                     return Err(error);
                 }
             };
             while let Some(work) = works.next() {
-                if let Err(error) = work.perform(&transaction, &mut promises, &mut closing) {
-                    promises.extend(works.filter_map(|work| work.refusal(&mut closing)));
+                if let Err(error) = work.perform(&transaction, &mut promises, &mut then) {
+                    promises.extend(works.filter_map(|work| work.refusal(&mut then)));
                     return Err(error);
                 }
             }
@@ -96,7 +136,7 @@ impl Writer {
         for promise in promises {
             promise(outcome.clone());
         }
-        closing
+        then
     }
 }
 
@@ -106,7 +146,7 @@ impl Work {
             Self::Append { batch, .. } => batch.len(),
             Self::Delete { .. } => delete::PART,
             Self::Expire { limit, .. } => *limit,
-            Self::Seal { .. } | Self::Close { .. } => 1,
+            Self::Seal { .. } | Self::Clean { .. } | Self::Close { .. } => 1,
         }
     }
 
@@ -115,7 +155,7 @@ impl Work {
         self,
         transaction: &Transaction<'_>,
         promises: &mut Vec<Promise>,
-        closing: &mut Option<Answer<()>>,
+        then: &mut Then,
     ) -> rusqlite::Result<()> {
         match self {
             Self::Append { batch, answer } => promise(promises, answer, append(transaction, batch)),
@@ -128,15 +168,19 @@ impl Work {
             Self::Seal { channel, epoch, offset, answer } => {
                 promise(promises, answer, seal(transaction, &channel, &epoch, offset))
             }
+            Self::Clean { answer } => {
+                then.clean.push(answer);
+                Ok(())
+            }
             Self::Close { answer } => {
-                *closing = Some(answer);
+                then.close = Some(answer);
                 Ok(())
             }
         }
     }
 
     /// Whom to tell that it was not done.
-    fn refusal(self, closing: &mut Option<Answer<()>>) -> Option<Promise> {
+    fn refusal(self, then: &mut Then) -> Option<Promise> {
         fn refuse<T: 'static>(answer: Answer<T>) -> Option<Promise> {
             Some(Box::new(move |outcome: Result<(), StoreError>| {
                 let _ = answer.send(Err(outcome.err().unwrap_or_else(closed)));
@@ -147,8 +191,12 @@ impl Work {
             Self::Delete { answer, .. } => refuse(answer),
             Self::Expire { answer, .. } => refuse(answer),
             Self::Seal { answer, .. } => refuse(answer),
+            Self::Clean { answer } => {
+                then.clean.push(answer);
+                None
+            }
             Self::Close { answer } => {
-                *closing = Some(answer);
+                then.close = Some(answer);
                 None
             }
         }
