@@ -25,18 +25,28 @@ fn serve(file: Option<String>) -> Result<(), CliError> {
     Ok(runtime()?.block_on(server::history::run(&loaded.config))?)
 }
 
+/// What a walk through channels came to.
+#[derive(Default)]
+struct Sum {
+    channels: u64,
+    messages: u64,
+    deleted: u64,
+    unsound: u64,
+    unknown: u64,
+}
+
 /// Fails if anything is missing or contradicts itself.
 fn verify(args: VerifyArgs, out: &mut impl Write) -> Result<ExitCode, CliError> {
     let config = configured(args.config, flags::Flags::default())?;
     runtime()?.block_on(async {
-        let store = server::store::open(&config.history).await?;
-        let mut sound = true;
+        let store = server::store::open_existing(&config.history).await?;
+        let mut sum = Sum::default();
         if args.channels.is_empty() {
             let mut after: Option<String> = None;
             loop {
                 let names = store.channels("", after.as_deref(), MAX_READ).await?;
                 for name in &names {
-                    sound &= walk(&*store, name, out).await?;
+                    walk(&*store, name, &mut sum, out).await?;
                 }
                 match names.last() {
                     Some(last) => after = Some(last.clone()),
@@ -45,18 +55,31 @@ fn verify(args: VerifyArgs, out: &mut impl Write) -> Result<ExitCode, CliError> 
             }
         }
         for name in &args.channels {
-            sound &= walk(&*store, name, out).await?;
+            if store.tail(name).await.is_ok_and(|tail| tail.is_none()) {
+                sum.unknown += 1;
+                writeln!(out, "{name}: unknown channel")?;
+                continue;
+            }
+            walk(&*store, name, &mut sum, out).await?;
         }
+        let Sum { channels, messages, deleted, unsound, unknown } = sum;
+        writeln!(
+            out,
+            "{channels} channels with {messages} messages, {deleted} deleted; {unsound} not sound, \
+             {unknown} unknown"
+        )?;
+        let sound = unsound == 0 && unknown == 0;
         Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }
 
-/// Walks one channel and tells what it found; false if something is wrong.
+/// Walks one channel, tells what it found and adds it to the sum.
 async fn walk(
     store: &dyn MessageStore,
     channel: &str,
+    sum: &mut Sum,
     out: &mut impl Write,
-) -> Result<bool, CliError> {
+) -> Result<(), CliError> {
     let Verdict { messages, deleted, holes, faults } = match store.verify(channel).await {
         Err(StoreError::Damaged(what)) => Verdict { faults: vec![what], ..Verdict::default() },
         verdict => verdict?,
@@ -70,5 +93,9 @@ async fn walk(
     for fault in faults {
         writeln!(out, "  {fault}")?;
     }
-    Ok(sound)
+    sum.channels += 1;
+    sum.messages += messages;
+    sum.deleted += deleted;
+    sum.unsound += u64::from(!sound);
+    Ok(())
 }

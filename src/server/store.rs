@@ -18,29 +18,39 @@ pub enum OpenError {
     Mongo(#[from] MongoOpenError),
 }
 
-/// Opens the store.
+/// Opens the store, made if there is none.
 ///
 /// # Errors
 /// It cannot be used, and why.
 pub async fn open(history: &History) -> Result<SharedStore, OpenError> {
     // Names the first epoch, if nothing was stored yet.
     let epoch = random_letters(EPOCH_LETTERS);
-    match history.store {
-        HistoryStore::Embedded => {
-            let settings = EmbeddedSettings {
-                path: history.path.as_str().into(),
-                cache: history.file_cache_size,
-            };
-            Ok(Arc::new(EmbeddedStore::open(&settings, epoch)?))
-        }
-        HistoryStore::Mongo => {
-            let settings = MongoSettings {
-                uri: history.mongo.uri.clone(),
-                database: history.mongo.database.clone(),
-                read_timeout: history.mongo.read_timeout,
-                write_timeout: history.mongo.write_timeout,
-            };
-            Ok(Arc::new(MongoStore::open(&settings, epoch).await?))
-        }
+    Ok(match history.store {
+        HistoryStore::Embedded => Arc::new(EmbeddedStore::open(&embedded(history), epoch)?),
+        HistoryStore::Mongo => Arc::new(MongoStore::open(&mongo(history), epoch).await?),
+    })
+}
+
+/// Opens a store that is there.
+///
+/// # Errors
+/// It is not there or cannot be used, and why.
+pub async fn open_existing(history: &History) -> Result<SharedStore, OpenError> {
+    Ok(match history.store {
+        HistoryStore::Embedded => Arc::new(EmbeddedStore::open_existing(&embedded(history))?),
+        HistoryStore::Mongo => Arc::new(MongoStore::open_existing(&mongo(history)).await?),
+    })
+}
+
+fn embedded(history: &History) -> EmbeddedSettings {
+    EmbeddedSettings { path: history.path.as_str().into(), cache: history.file_cache_size }
+}
+
+fn mongo(history: &History) -> MongoSettings {
+    MongoSettings {
+        uri: history.mongo.uri.clone(),
+        database: history.mongo.database.clone(),
+        read_timeout: history.mongo.read_timeout,
+        write_timeout: history.mongo.write_timeout,
     }
 }

@@ -73,6 +73,8 @@ pub enum OpenError {
          written by a newer one", path = path.display()
     )]
     Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("history.path: there is no such history: {path}", path = path.display())]
+    Missing { path: PathBuf },
     #[error("history.path: cannot use {path}: {reason}", path = path.display())]
     Database { path: PathBuf, reason: String },
 }
@@ -82,9 +84,9 @@ pub struct EmbeddedStore {
     first_epoch: CompactString,
     work: mpsc::Sender<Work>,
     readers: Arc<Readers>,
+    cleaning: Cleaning,
     /// Released when the store is dropped.
     _lock: File,
-    cleaning: Cleaning,
 }
 
 struct Readers {
@@ -107,15 +109,38 @@ impl EmbeddedStore {
     /// # Errors
     /// The file is in use, not ours, of a newer format, or cannot be written.
     pub fn open(settings: &Settings, epoch: CompactString) -> Result<Self, OpenError> {
+        Self::open_or_make(settings, Some(&epoch))
+    }
+
+    /// Opens a file that is there.
+    ///
+    /// # Errors
+    /// As [`EmbeddedStore::open`]; or there is no file, or nothing in it.
+    pub fn open_existing(settings: &Settings) -> Result<Self, OpenError> {
+        match settings.path.exists() {
+            true => Self::open_or_make(settings, None),
+            false => Err(OpenError::Missing { path: settings.path.clone() }),
+        }
+    }
+
+    /// Without the name of a first epoch nothing is made.
+    fn open_or_make(settings: &Settings, fresh: Option<&str>) -> Result<Self, OpenError> {
         let path = settings.path.as_path();
         let lock = lock(path)?;
-        own(path).map_err(|source| OpenError::File { path: path.into(), source })?;
+        if fresh.is_some() {
+            own(path).map_err(|source| OpenError::File { path: path.into(), source })?;
+        }
         let mut connection =
             schema::connect(path, settings.cache, OpenFlags::SQLITE_OPEN_READ_WRITE)
                 .map_err(|error| database(path, &error))?;
+        if fresh.is_none()
+            && schema::is_empty(&connection).map_err(|error| database(path, &error))?
+        {
+            return Err(OpenError::Missing { path: path.into() });
+        }
         schema::prepare(&mut connection, path, schema::STEPS)?;
-        let first_epoch =
-            schema::first_epoch(&connection, &epoch).map_err(|error| database(path, &error))?;
+        let first_epoch = schema::first_epoch(&connection, fresh.unwrap_or_default())
+            .map_err(|error| database(path, &error))?;
         let readers = (0..READERS)
             .map(|_| schema::connect(path, settings.cache, OpenFlags::SQLITE_OPEN_READ_ONLY))
             .collect::<Result<_, _>>()

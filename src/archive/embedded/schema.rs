@@ -78,6 +78,12 @@ pub fn connect(path: &Path, cache: usize, flags: OpenFlags) -> rusqlite::Result<
     Ok(connection)
 }
 
+/// Whether there is nothing in the file.
+pub fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    let text = "SELECT count(*) = 0 FROM sqlite_schema";
+    connection.query_row(text, [], |row| row.get(0))
+}
+
 /// Makes the tables, or brings those of an older format up to date, in one transaction each step.
 ///
 /// # Errors
@@ -87,11 +93,9 @@ pub fn prepare(connection: &mut Connection, path: &Path, steps: &[&str]) -> Resu
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, found) =
         (number("application_id").map_err(fail)?, number("user_version").map_err(fail)?);
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(fail)?;
+    let has_tables = !is_empty(connection).map_err(fail)?;
     let known = steps.len() as i64;
-    if application != APPLICATION_ID && (tables > 0 || application != 0) {
+    if application != APPLICATION_ID && (has_tables || application != 0) {
         return Err(OpenError::Foreign { path: path.into() });
     }
     if found > known {
@@ -108,9 +112,9 @@ pub fn prepare(connection: &mut Connection, path: &Path, steps: &[&str]) -> Resu
             transaction.commit()
         };
         apply(connection).map_err(fail)?;
-        if index > 0 {
-            tracing::info!(path = %path.display(), version, "the history file has a newer format");
-        }
+    }
+    if (1..known).contains(&found) {
+        tracing::info!(path = %path.display(), found, "the history file was brought to format {known}");
     }
     Ok(())
 }

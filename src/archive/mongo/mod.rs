@@ -59,11 +59,24 @@ impl MongoStore {
     /// # Errors
     /// Nobody answers within the time for writes, or the database is not for us.
     pub async fn open(settings: &Settings, epoch: CompactString) -> Result<Self, OpenError> {
+        Self::open_or_make(settings, Some(&epoch)).await
+    }
+
+    /// Opens a database that is there.
+    ///
+    /// # Errors
+    /// As [`MongoStore::open`]; or there is nothing in it.
+    pub async fn open_existing(settings: &Settings) -> Result<Self, OpenError> {
+        Self::open_or_make(settings, None).await
+    }
+
+    /// Without the name of a first epoch nothing is made.
+    async fn open_or_make(settings: &Settings, fresh: Option<&str>) -> Result<Self, OpenError> {
         let client = open::client(settings).await?;
         let limit = settings.write_timeout;
         open::check_server(&client, limit).await?;
         let database = client.database(&settings.database);
-        let first_epoch = open::prepare(&database, limit, open::STEPS, &epoch).await?;
+        let first_epoch = open::prepare(&database, limit, open::STEPS, fresh).await?;
         Ok(Self {
             first_epoch,
             // A little shorter than the whole, so that it says why.

@@ -46,6 +46,8 @@ pub enum OpenError {
     TooOld,
     #[error("history.mongo.database: {0} is used by something else")]
     Foreign(String),
+    #[error("history.mongo.database: there is no such history: {0}")]
+    Missing(String),
     #[error(
         "history.mongo.database: {database} has format {found}, and this version knows up to {known}: \
          it was written by a newer one"
@@ -124,29 +126,29 @@ pub async fn check_server(client: &Client, limit: Duration) -> Result<(), OpenEr
 }
 
 /// Brings the database up to date and returns the first epoch of its channels; `fresh` if it has none
-/// yet.
+/// yet. Without a fresh one nothing is made.
 ///
 /// # Errors
-/// It is of somebody else or of a newer version, or does not answer.
+/// It is of somebody else or of a newer version, is not there, or does not answer.
 pub async fn prepare(
     database: &Database,
     limit: Duration,
     steps: &[Step],
-    fresh: &str,
+    fresh: Option<&str>,
 ) -> Result<CompactString, OpenError> {
     let store = database.collection::<StoreDocument>(STORE);
     let key = doc! { "_id": "history" };
     let found = repeat(limit, || async { Ok(store.find_one(key.clone()).await?) });
     let found = found.await.map_err(OpenError::Unavailable)?;
     let format = check_format(database, found.as_ref(), steps.len())?;
+    let Some(fresh) = fresh.or_else(|| Some(found.as_ref()?.first_epoch.as_str())) else {
+        return Err(OpenError::Missing(database.name().to_owned()));
+    };
     for (index, step) in steps.iter().enumerate().skip(format) {
         repeat(limit, || step(database)).await.map_err(OpenError::Unavailable)?;
-        if index > 0 {
-            tracing::info!(
-                database = database.name(),
-                format = index + 1,
-                "the history has a newer format"
-            );
+        if found.is_some() {
+            let (database, format) = (database.name(), index + 1);
+            tracing::info!(database, "the history was brought to format {format}");
         }
     }
     if found.is_none() {

@@ -289,6 +289,12 @@ async fn processes_that_start_together_agree_and_strangers_are_refused() {
         assert_eq!(changed.expect("changed").modified_count, 1);
         MongoStore::open(&settings(&uri, "together"), "x".into()).await.err()
     };
+    let typo = MongoStore::open_existing(&settings(&uri, "typo")).await.err();
+    assert!(matches!(typo, Some(MongoOpenError::Missing(_))), "{typo:?}");
+    let made = database(&uri, "typo").await.list_collection_names().await.expect("names");
+    assert_eq!(made, [""; 0], "nothing is made by looking");
+    let again = MongoStore::open_existing(&settings(&uri, "together")).await.expect("opens");
+    assert_eq!(again.first_epoch(), first);
     let newer = change(doc! { "format": 99_i64 }).await;
     assert!(matches!(newer, Some(MongoOpenError::Newer { found: 99, .. })), "{newer:?}");
     let foreign = change(doc! { "format": 1_i64, "application": "diary" }).await;
