@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::config::history::HistoryStore;
 use crate::hub::{self, Hub};
 use crate::lifecycle::{Lifecycle, PidFile};
-use crate::node::{Node, Parts};
+use crate::node::{Node, Parts, Rules};
 use crate::redis::Reporting;
 use crate::telemetry::health::{Health, Limits, Phase};
 use crate::telemetry::metrics::{Metrics, NodeCounts};
@@ -121,7 +121,7 @@ pub async fn run(mut config: Config, reload: Reload, dev: bool) -> Result<(), Se
     let tls = certificates.external.clone();
     let serving = Serving { tls, ..Serving::new(routes.external, &lifecycle) };
     let serving = ports::external(serving, &config.http_server, &node.clock);
-    reload_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
+    reload_node_when_asked(&node, &lifecycle, certificates, reload, dev.is_some());
     node.join_cluster(outlet, config.node.info_metrics_aggregate_interval, &lifecycle);
     engine.start(&lifecycle);
     let (unfit, is_unfit) = oneshot::channel();
@@ -269,18 +269,14 @@ fn sweep(node: &Arc<Node>, lifecycle: &Lifecycle) {
     }));
 }
 
-/// On SIGHUP, puts new channel rules, token keys and certificates in force; a faulty file changes
-/// nothing.
-fn reload_when_asked(
+/// What a gateway puts in force on SIGHUP.
+fn reload_node_when_asked(
     node: &Arc<Node>,
     lifecycle: &Lifecycle,
     certificates: Certificates,
     reload: Reload,
     dev: bool,
 ) {
-    let node = Arc::clone(node);
-    let mut reloads = lifecycle.reloads();
-    let soft = lifecycle.soft.clone();
     let archives = node.broker.archive().is_some();
     let again = move || {
         let mut config = reload()?;
@@ -290,6 +286,24 @@ fn reload_when_asked(
         if config.archives() && !archives {
             return Err("history_archive: the first namespace needs a restart".into());
         }
+        Ok(config)
+    };
+    let node = Arc::clone(node);
+    reload_when_asked(lifecycle, certificates, again, move |rules| node.reload(rules));
+}
+
+/// On SIGHUP, puts new channel rules, token keys and certificates in force; a faulty file changes
+/// nothing.
+fn reload_when_asked(
+    lifecycle: &Lifecycle,
+    certificates: Certificates,
+    reload: impl Fn() -> Result<Config, String> + Send + 'static,
+    put_in_force: impl Fn(Rules) + Send + 'static,
+) {
+    let mut reloads = lifecycle.reloads();
+    let soft = lifecycle.soft.clone();
+    let again = move || {
+        let config = reload()?;
         let rules = rules_of(&config).map_err(|error| error.to_string())?;
         certificates.reload(&config).map_err(|error| error.to_string())?;
         Ok::<_, String>(rules)
@@ -298,7 +312,7 @@ fn reload_when_asked(
         while reloads.changed().await.is_ok() {
             match again() {
                 Ok(rules) => {
-                    node.reload(rules);
+                    put_in_force(rules);
                     tracing::info!("configuration reloaded: namespaces, token keys, certificates");
                 }
                 Err(error) => tracing::error!(%error, "configuration not reloaded"),

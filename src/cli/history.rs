@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use super::serve::{announce, log_settings};
+use super::serve::{announce, log_settings, reload_of};
 use super::{CliError, HistoryArgs, HistoryCommand, VerifyArgs, configured, flags, runtime};
 use crate::archive::{MAX_READ, MessageStore, StoreError, Verdict};
 use crate::config::{Disk, Sources, load};
@@ -19,10 +19,12 @@ pub fn run(args: HistoryArgs, out: &mut impl Write) -> Result<ExitCode, CliError
 }
 
 fn serve(file: Option<String>) -> Result<(), CliError> {
-    let loaded = load(&Sources::of_process(file, flags::Flags::default().0), &Disk)?;
-    logging::init(&log_settings(&loaded.config.log))?;
+    let sources = move || Sources::of_process(file.clone(), flags::Flags::default().0);
+    let loaded = load(&sources(), &Disk)?;
+    let level = logging::init(&log_settings(&loaded.config.log))?;
     announce(&loaded, false);
-    Ok(runtime()?.block_on(server::history::run(&loaded.config))?)
+    let reload = reload_of(sources, level, false);
+    Ok(runtime()?.block_on(server::history::run(&loaded.config, reload))?)
 }
 
 /// What a walk through channels came to.

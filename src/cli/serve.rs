@@ -7,6 +7,7 @@ use super::{CliError, ServeArgs, runtime};
 use crate::config::log::{Log, LogFormat, LogLevel};
 use crate::config::{Disk, Loaded, NoticeKind, Sources, load};
 use crate::descriptors;
+use crate::server::Reload;
 use crate::telemetry::logging::{self, Format, Level, Settings};
 
 /// Runs the server until it is told to stop.
@@ -20,14 +21,23 @@ pub fn serve(args: ServeArgs) -> Result<(), CliError> {
         Some(limit) => tracing::info!(limit, "files and sockets that may be open"),
         None => tracing::info!("no limit of open files and sockets"),
     }
-    let reload = move || {
-        let sources = Sources::of_process(file.clone(), flags.0.clone());
-        let loaded = load(&sources, &Disk).map_err(|errors| errors.to_string())?;
+    let sources = move || Sources::of_process(file.clone(), flags.0.clone());
+    let reload = reload_of(sources, level, dev);
+    Ok(runtime()?.block_on(crate::server::run(loaded.config, reload, dev))?)
+}
+
+/// Reads the configuration anew; the level of the log is put in force at once.
+pub(super) fn reload_of(
+    sources: impl Fn() -> Sources + Send + Sync + 'static,
+    level: logging::LevelHandle,
+    dev: bool,
+) -> Reload {
+    Arc::new(move || {
+        let loaded = load(&sources(), &Disk).map_err(|errors| errors.to_string())?;
         announce(&loaded, dev);
         level.set(log_settings(&loaded.config.log).level);
         Ok(loaded.config)
-    };
-    Ok(runtime()?.block_on(crate::server::run(loaded.config, Arc::new(reload), dev))?)
+    })
 }
 
 /// Logs the notices; under `--dev` without the advice, since what is missing there is provided and

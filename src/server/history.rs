@@ -4,10 +4,12 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 
+use super::certificates::Certificates;
 use super::ingest::{Alone, forget_in, settle_in};
-use super::{Config, ServerError};
+use super::{Config, Reload, ServerError, reload_when_asked};
 use crate::api::access::Access;
 use crate::archive::retention::{Retention, Terms};
 use crate::archive::{Deleted, SharedStore};
@@ -56,12 +58,13 @@ pub fn add_to_node(
 ///
 /// # Errors
 /// What keeps it from starting.
-pub async fn run(config: &Config) -> Result<(), ServerError> {
+pub async fn run(config: &Config, reload: Reload) -> Result<(), ServerError> {
+    let certificates = Certificates::load(config)?;
     let listener = Listener::bind("history", &config.history.address, config.history.port).await?;
     let lifecycle = Lifecycle::new();
     lifecycle.listen_for_signals().map_err(ServerError::Signals)?;
     let store = super::store::open(&config.history).await?;
-    let rules = Arc::new(super::rules_of(config)?);
+    let rules = Arc::new(ArcSwap::from_pointee(super::rules_of(config)?));
     let metrics = Arc::new(Metrics::new(&config.prometheus.prefix)?);
     let clock = Clock::real();
     let health = Arc::new(Health::new(clock.clone(), Limits::of(&config.health)));
@@ -71,7 +74,8 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
     routes.count_requests(Arc::clone(&metrics));
     let redis = ingest.as_ref().map(|ingest| Arc::clone(&ingest.redis));
     let copies = (settle_in(redis.clone()), forget_in(redis));
-    let in_force: InForce = Arc::new(move || Arc::clone(&rules));
+    let current = Arc::clone(&rules);
+    let in_force: InForce = Arc::new(move || current.load_full());
     let interval = config.history.expire_interval;
     let (kept, counted) = (Arc::clone(&store), Arc::clone(&metrics));
     keep_retention(kept, Arc::clone(&in_force), counted, interval, &lifecycle);
@@ -81,7 +85,11 @@ pub async fn run(config: &Config) -> Result<(), ServerError> {
         probes::add_metrics(&mut routes, &config.prometheus.handler_prefix, &metrics)?;
     }
     health.enter(Phase::Ready);
-    lifecycle.tracker.spawn(listener.serve(Serving::new(routes, &lifecycle)));
+    let tls = certificates.external.clone();
+    let put_in_force = move |new| rules.store(Arc::new(new));
+    reload_when_asked(&lifecycle, certificates, move || reload(), put_in_force);
+    let serving = Serving { tls, ..Serving::new(routes, &lifecycle) };
+    lifecycle.tracker.spawn(listener.serve(serving));
     let fit = ingest.as_ref().map_or_else(|| ready(Ok(())).boxed(), Alone::fit);
     tokio::select! {
         () = lifecycle.left() => {}

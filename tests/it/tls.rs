@@ -114,7 +114,7 @@ async fn a_health_check_speaks_tls_where_the_node_does() {
 }
 
 /// A new certificate for `localhost`, and the settings that use it.
-fn certificate() -> (CertificateDer<'static>, String) {
+pub fn certificate() -> (CertificateDer<'static>, String) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let (cert_pem, key_pem) = (cert.pem(), signing_key.serialize_pem());
@@ -126,7 +126,7 @@ fn certificate() -> (CertificateDer<'static>, String) {
 }
 
 /// A TLS connection, if the server shows a certificate that `root` stands for.
-async fn secured(
+pub async fn secured(
     server: &Server,
     root: &CertificateDer<'static>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
