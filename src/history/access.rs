@@ -25,6 +25,12 @@ pub fn backend(parts: &Parts, head: &Head) -> Result<(), Problem> {
     Err(Problem::unauthorized("the API key is missing or wrong; it goes into the header X-API-Key"))
 }
 
+/// Allows deleting in a channel, to backends.
+pub fn deleter(parts: &Parts, head: &Head, channel: &str) -> Result<(), Problem> {
+    backend(parts, head)?;
+    archived(&(parts.rules)(), channel).map(drop)
+}
+
 /// Allows reading a channel: to backends, and to users as on a connection.
 pub async fn reader(parts: &Parts, head: &Head, channel: &str) -> Result<(), Problem> {
     let rules = (parts.rules)();

@@ -13,6 +13,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use super::place::Place;
 use super::problem::Problem;
 use super::shapes::MessageShape;
+use super::shown::Shown;
 use super::{Parts, access};
 use crate::archive::{Anchor, MessageId, Order, PageQuery, SharedStore};
 
@@ -37,14 +38,13 @@ pub async fn export(
     access::reader(&parts, &request.into_parts().0, &channel).await?;
     let store = Arc::clone(&parts.store);
     // Up to what is there now, or a busy channel would never end.
-    let last = store.tail(&channel).await?.map(|tail| tail.last_id);
-    let state = last.map(|last| (store, channel, None::<MessageId>, last));
-    let lines = stream::try_unfold(state, async |state| {
-        let Some((store, channel, after, last)) = state else { return Ok(None) };
-        let Some((text, edge)) = lines(&store, &channel, after, last).await? else {
+    let end = Shown::of(&parts, &channel).await?.end;
+    let state = (store, channel, None::<MessageId>, end);
+    let lines = stream::try_unfold(state, async |(store, channel, after, end)| {
+        let Some((text, edge)) = lines(&store, &channel, after, end).await? else {
             return Ok(None);
         };
-        Ok::<_, io::Error>(Some((text, Some((store, channel, Some(edge), last)))))
+        Ok::<_, io::Error>(Some((text, (store, channel, Some(edge), end))))
     });
     let mut response = Response::new(Body::from_stream(lines));
     let kind = HeaderValue::from_static("application/x-ndjson");
@@ -58,11 +58,11 @@ async fn lines(
     store: &SharedStore,
     channel: &str,
     after: Option<MessageId>,
-    last: MessageId,
+    end: MessageId,
 ) -> io::Result<Option<(Bytes, MessageId)>> {
     let query = PageQuery {
         after: after.map(Anchor::Id),
-        before: last.number().checked_add(1).and_then(MessageId::of).map(Anchor::Id),
+        before: Some(Anchor::Id(end)),
         order: Order::OldestFirst,
         limit: PART,
     };

@@ -13,6 +13,7 @@ mod place;
 mod problem;
 mod rest;
 mod shapes;
+mod shown;
 
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Parts {
     pub rules: InForce,
     /// What backends must show.
     pub access: Access,
+    /// Asked for how late the store may be, where something brings into it what waits in a queue.
+    pub waits_since: Option<WaitsSince>,
     /// Waited for before a deletion.
     pub settle: Settle,
     /// Told of every deletion, to take it out of copies.
@@ -56,6 +59,10 @@ pub struct Parts {
 
 /// Gives the rules in force.
 pub type InForce = Arc<dyn Fn() -> Arc<Rules> + Send + Sync>;
+
+/// Called with a channel: since when something waits that may be stored below what is stored already,
+/// in unix milliseconds; none if nothing waits.
+pub type WaitsSince = Arc<dyn Fn(&str) -> BoxFuture<'static, Option<i64>> + Send + Sync>;
 
 /// Called with a channel and what was deleted in it; fails if there may be copies left.
 pub type Forget =
@@ -79,20 +86,23 @@ pub struct HistoryService {
     origins: AllowedOrigins,
 }
 
-/// The methods that are answered.
-pub const METHODS: [Method; 3] = [Method::GET, Method::DELETE, Method::OPTIONS];
+/// The methods that are answered, some of them by saying that no path takes them.
+pub const METHODS: [Method; 6] =
+    [Method::GET, Method::DELETE, Method::OPTIONS, Method::POST, Method::PUT, Method::PATCH];
 
 impl HistoryService {
     pub fn new(parts: Parts) -> Self {
         let origins = parts.origins.clone();
         let prefix = parts.prefix.trim_end_matches('/').to_owned();
         let routes = rest::routes(Arc::new(parts));
-        let router =
-            if prefix.is_empty() { routes } else { axum::Router::new().nest(&prefix, routes) };
+        let router = match prefix.is_empty() {
+            true => routes,
+            false => axum::Router::new().nest(&prefix, routes).fallback(rest::nothing),
+        };
         Self { router, origins }
     }
 
-    /// Answers a request below the prefix.
+    /// Answers a request for the prefix or below it.
     pub async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: hyper::body::Body<Data = Bytes> + Send + 'static,

@@ -19,8 +19,10 @@ use super::problem::Problem;
 use super::shapes::{
     ChannelShape, ChannelsShape, DeletedShape, MessageShape, PageShape, PositionShape,
 };
+use super::shown::Shown;
 use super::{CopiesLeft, NotSettled, Parts, access, export, gzip, openapi};
-use crate::archive::{Anchor, Deletion, Message, MessageId, Order, Page, PageQuery};
+use crate::archive::{Anchor, Deletion, Message, MessageId, Order, Page, PageQuery, Summary, Tail};
+use crate::config::channel::ArchiveOverflow;
 
 /// Messages of a page, unless asked otherwise.
 const DEFAULT_LIMIT: usize = 50;
@@ -42,9 +44,14 @@ pub fn routes(parts: Arc<Parts>) -> Router {
         .route("/v1/channels/{channel}/messages/{id}", delete(delete_message))
         .route("/v1/channels/{channel}/messages/around/{id}", get(around))
         .route("/v1/channels/{channel}/export", get(export::export))
-        .fallback(async || Problem::not_found("there is no such path; see openapi.json"))
+        .fallback(nothing)
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(parts)
+}
+
+/// What is answered where there is nothing.
+pub async fn nothing() -> Problem {
+    Problem::not_found("there is no such path; see openapi.json")
 }
 
 /// Which messages to list.
@@ -98,10 +105,15 @@ pub async fn messages(
     let head = request.into_parts().0;
     access::reader(&parts, &head, &channel).await?;
     let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
-    let (asked, cursor) = query.read()?;
-    let position = position(&parts, &channel).await?;
-    let page = parts.store.page(&channel, &asked).await?;
-    fresh(&head.headers, &page_shape(&channel, page, &asked, cursor, position))
+    let (asked, way) = query.read()?;
+    known_epoch(&parts, &channel, query.epoch.as_deref()).await?;
+    let shown = Shown::of(&parts, &channel).await?;
+    // Below what was shown before nothing is on its way.
+    let page = match way.cursor.is_some() && asked.order == Order::NewestFirst {
+        true => parts.store.page(&channel, &asked).await?,
+        false => shown.page(&*parts.store, &channel, &asked).await?,
+    };
+    fresh(&head.headers, &page_shape(&channel, page, &asked, way, shown.position))
 }
 
 /// How many messages surround one.
@@ -152,9 +164,9 @@ pub async fn around(
         order: Order::NewestFirst,
         limit: half + 1,
     };
-    let position = position(&parts, &channel).await?;
-    let newer = parts.store.page(&channel, &newer).await?;
-    let older = parts.store.page(&channel, &older).await?;
+    let shown = Shown::of(&parts, &channel).await?;
+    let newer = shown.page(&*parts.store, &channel, &newer).await?;
+    let older = shown.page(&*parts.store, &channel, &older).await?;
     let (more, prev) = (older.more, older.prev);
     let mut messages: Vec<_> = newer.messages.into_iter().rev().chain(older.messages).collect();
     let more_newer = newer.more;
@@ -164,7 +176,7 @@ pub async fn around(
     let more = if order == Order::NewestFirst { more } else { more_newer };
     let asked = PageQuery { after: None, before: None, order, limit };
     let page = Page { messages, more, prev };
-    fresh(&head.headers, &page_shape(&channel, page, &asked, Way::first(order), position))
+    fresh(&head.headers, &page_shape(&channel, page, &asked, Way::first(order), shown.position))
 }
 
 /// What there is of a channel: count, first and last message.
@@ -242,7 +254,7 @@ pub async fn delete_message(
     Place((channel, id)): Place<(String, String)>,
     request: Request,
 ) -> Answer {
-    access::backend(&parts, &request.into_parts().0)?;
+    access::deleter(&parts, &request.into_parts().0, &channel)?;
     let id = message_id(&id, "id")?;
     remove(&parts, &channel, Deletion::Message(id)).await
 }
@@ -275,7 +287,7 @@ pub async fn delete_range(
     query: Asked<OffsetRange>,
     request: Request,
 ) -> Answer {
-    access::backend(&parts, &request.into_parts().0)?;
+    access::deleter(&parts, &request.into_parts().0, &channel)?;
     let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
     let needed = |text: Option<String>, field| {
         let text = text.ok_or_else(|| Problem::bad(field, "must be given: an offset"))?;
@@ -286,6 +298,7 @@ pub async fn delete_range(
     if from > to {
         return Err(Problem::bad("to_offset", "must not be below from_offset"));
     }
+    known_epoch(&parts, &channel, query.epoch.as_deref()).await?;
     let epoch = query.epoch.map(Into::into);
     remove(&parts, &channel, Deletion::Offsets { epoch, from, to }).await
 }
@@ -299,7 +312,7 @@ pub async fn delete_channel(
     Place(channel): Place<String>,
     request: Request,
 ) -> Answer {
-    access::backend(&parts, &request.into_parts().0)?;
+    access::deleter(&parts, &request.into_parts().0, &channel)?;
     remove(&parts, &channel, Deletion::Channel).await
 }
 
@@ -413,22 +426,43 @@ fn page_shape(
     PageShape { messages: shapes, next_cursor: next, prev_cursor, position }
 }
 
-/// Where the channel ends. Asked before messages are read: who goes on from here may get one of them
-/// again, but misses none that came in between.
-async fn position(parts: &Parts, channel: &str) -> Result<PositionShape, Problem> {
-    Ok(match parts.store.tail(channel).await? {
-        Some(tail) => PositionShape { epoch: tail.epoch.into(), offset: tail.offset },
-        None => PositionShape { epoch: parts.store.first_epoch().to_owned(), offset: 0 },
-    })
+/// What there is of a channel, as far as it is shown. Its count is of all that is stored.
+async fn summary(parts: &Parts, channel: &str) -> Result<ChannelShape, Problem> {
+    let Some(mut summary) = parts.store.summary(channel).await? else {
+        let epoch = parts.store.first_epoch().into();
+        return Ok(ChannelShape::new(channel, &Summary { epoch, ..Summary::default() }));
+    };
+    if let Some(last) = &summary.last {
+        let (epoch, offset) = (summary.epoch.clone(), summary.offset);
+        let tail = Tail { epoch, offset, last_id: last.id };
+        let shown = Shown::up_to(parts, channel, tail).await?;
+        if last.id >= shown.end {
+            let before = Some(Anchor::Id(shown.end));
+            let newest = PageQuery { after: None, before, order: Order::NewestFirst, limit: 1 };
+            let page = parts.store.page(channel, &newest).await?;
+            (summary.last, summary.prev) = (page.messages.into_iter().next(), page.prev);
+            summary.offset = shown.position.offset;
+        }
+    }
+    Ok(ChannelShape::new(channel, &summary))
 }
 
-async fn summary(parts: &Parts, channel: &str) -> Result<ChannelShape, Problem> {
-    let Some(summary) = parts.store.summary(channel).await? else {
-        let epoch = parts.store.first_epoch().into();
-        let nothing = crate::archive::Summary { epoch, ..Default::default() };
-        return Ok(ChannelShape::new(channel, &nothing));
-    };
-    Ok(ChannelShape::new(channel, &summary))
+/// Refuses an epoch that the channel never had. It may be asked for where the archive may get it later:
+/// from a queue, or what it could not take at first, or as the first one of a channel.
+async fn known_epoch(parts: &Parts, channel: &str, epoch: Option<&str>) -> Result<(), Problem> {
+    let Some(epoch) = epoch else { return Ok(()) };
+    let rules = (parts.rules)().channels.resolve(channel);
+    let drops =
+        rules.is_some_and(|rules| rules.options.history_archive_overflow == ArchiveOverflow::Drop);
+    let chain = parts.store.chain(channel).await?.0;
+    if parts.waits_since.is_some()
+        || drops
+        || chain.is_empty()
+        || chain.iter().any(|known| known.name == epoch)
+    {
+        return Ok(());
+    }
+    Err(Problem::bad("epoch", "the channel has no such epoch"))
 }
 
 async fn remove(parts: &Parts, channel: &str, what: Deletion) -> Answer {

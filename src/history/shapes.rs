@@ -39,7 +39,7 @@ pub struct MessageShape {
 }
 
 /// Where a channel ends.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PositionShape {
     pub epoch: String,
     pub offset: u64,

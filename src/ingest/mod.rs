@@ -48,7 +48,7 @@ pub use self::arrivals::Arrivals;
 pub use self::claim::Taken;
 pub use self::consumer::{Bounds, Consumer, Halt};
 pub use self::entry::{Delivered, EntryId, Poison, Ticket};
-pub use self::passing::{Late, passed};
+pub use self::passing::{Late, passed, waits_since};
 pub use self::queue::Queue;
 pub use self::watch::watch;
 

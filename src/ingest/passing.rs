@@ -1,4 +1,4 @@
-//! Waiting until what was published so far is stored.
+//! Since when something waits to be stored, and waiting until what was published so far is.
 
 use std::time::Duration;
 
@@ -36,6 +36,17 @@ pub async fn passed(redis: &Redis, channel: &str, limit: Duration) -> Result<(),
         }
     };
     timeout(limit, passing).await.unwrap_or(Err(Late::Waiting))
+}
+
+/// Since when the oldest entry of a channel's archive stream waits, in unix milliseconds of Redis; none
+/// if nothing waits there. Once that is later than a message, all that was published before the message
+/// is stored.
+///
+/// # Errors
+/// See [`CallError`].
+pub async fn waits_since(redis: &Redis, channel: &str) -> Result<Option<i64>, CallError> {
+    let head = end(redis, channel, calls::head).await?;
+    Ok(head.map(|head| i64::try_from(head.ms).unwrap_or(i64::MAX)))
 }
 
 async fn end(

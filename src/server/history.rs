@@ -8,12 +8,14 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 
 use super::certificates::Certificates;
-use super::ingest::{Alone, forget_in, settle_in};
+use super::ingest::{Alone, forget_in, settle_in, waits_in};
 use super::{Config, Reload, ServerError, reload_when_asked};
 use crate::api::access::Access;
 use crate::archive::retention::{Retention, Terms};
 use crate::archive::{Deleted, SharedStore};
-use crate::history::{CopiesLeft, Forget, HistoryService, InForce, METHODS, Parts, Settle};
+use crate::history::{
+    CopiesLeft, Forget, HistoryService, InForce, METHODS, Parts, Settle, WaitsSince,
+};
 use crate::lifecycle::Lifecycle;
 use crate::node::Node;
 use crate::redis::Reporting;
@@ -49,8 +51,9 @@ pub fn add_to_node(
         forget.boxed()
     };
     let rules = Arc::new(move || with_rules.rules());
-    let settle = settle_in(node.broker.redis().cloned());
-    add(routes, config, store, rules, (settle, Arc::new(forget)))
+    let redis = node.broker.redis().cloned();
+    let queue = (waits_in(redis.clone(), &node.clock), settle_in(redis));
+    add(routes, config, store, rules, (queue, Arc::new(forget)))
 }
 
 /// Runs the service alone until the process is told to stop; with Redis it also brings into the store
@@ -73,7 +76,8 @@ pub async fn run(config: &Config, reload: Reload) -> Result<(), ServerError> {
     let mut routes = Routes::new();
     routes.count_requests(Arc::clone(&metrics));
     let redis = ingest.as_ref().map(|ingest| Arc::clone(&ingest.redis));
-    let copies = (settle_in(redis.clone()), forget_in(redis));
+    let queue = (waits_in(redis.clone(), &clock), settle_in(redis.clone()));
+    let copies = (queue, forget_in(redis));
     let current = Arc::clone(&rules);
     let in_force: InForce = Arc::new(move || current.load_full());
     let interval = config.history.expire_interval;
@@ -129,14 +133,14 @@ pub fn keep_retention(
     tokio::spawn(lifecycle.soft.clone().run_until_cancelled_owned(retention.run()));
 }
 
-/// Adds the service of a store; `settle` and `forget` see to what is not there yet, and to what is
-/// elsewhere too.
+/// Adds the service of a store; `waits_since` and `settle` see to what is not there yet, `forget` to
+/// what is elsewhere too.
 pub fn add(
     routes: &mut Routes,
     config: &Config,
     store: SharedStore,
     rules: InForce,
-    (settle, forget): (Settle, Forget),
+    ((waits_since, settle), forget): ((Option<WaitsSince>, Settle), Forget),
 ) -> Result<(), ServerError> {
     let api = &config.http_api;
     let service = Arc::new(HistoryService::new(Parts {
@@ -144,6 +148,7 @@ pub fn add(
         rules,
         // Without a key nobody is a backend, unless that was asked for.
         access: Access::new((!api.insecure).then(|| api.key.clone())),
+        waits_since,
         settle,
         forget,
         origins: AllowedOrigins::new(&config.client.allowed_origins)?,
@@ -156,6 +161,12 @@ pub fn add(
         async move { service.answer(request).await }
     });
     let prefix = config.history.handler_prefix.trim_end_matches('/');
-    routes.add(&METHODS, &format!("{prefix}/*"), answer)?;
+    let patterns = match prefix.is_empty() {
+        true => vec!["/*".to_owned()],
+        false => ["", "/", "/*"].map(|end| format!("{prefix}{end}")).to_vec(),
+    };
+    for pattern in patterns {
+        routes.add(&METHODS, &pattern, Arc::clone(&answer))?;
+    }
     Ok(())
 }

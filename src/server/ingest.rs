@@ -9,6 +9,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Config, ServerError, host_name};
@@ -16,7 +17,7 @@ use crate::archive::{Deleted, SharedStore};
 use crate::broker::erase;
 use crate::config::engine::EngineType;
 use crate::config::history::{History, HistoryStore};
-use crate::history::{CopiesLeft, Forget, NotSettled, Settle};
+use crate::history::{CopiesLeft, Forget, NotSettled, Settle, WaitsSince};
 use crate::ingest::{self, Arrivals, Bounds, Ingest, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::redis::{Keys, Receive, Redis, Reporting};
@@ -34,6 +35,12 @@ const SETTLES_IN: Duration = Duration::from_secs(5);
 
 /// How long a consumer stays in its group that was killed and has come back under another name.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a reader waits for what Redis has.
+const ASKED_FOR: Duration = Duration::from_millis(500);
+
+/// For so long something may have waited in a Redis that does not answer.
+const LATELY: Duration = Duration::from_secs(3_600);
 
 /// A process that only consumes, with its connections to Redis.
 pub struct Alone {
@@ -117,6 +124,21 @@ pub fn in_gateway(
     fit
 }
 
+/// Tells since when something of a channel waits to be stored, where that goes through Redis.
+pub fn waits_in(redis: Option<Arc<Redis>>, clock: &Clock) -> Option<WaitsSince> {
+    let (redis, clock) = (redis?, clock.clone());
+    Some(Arc::new(move |channel| {
+        let (redis, clock, channel) = (Arc::clone(&redis), clock.clone(), channel.to_owned());
+        let asked = async move {
+            let asked = timeout(ASKED_FOR, ingest::waits_since(&redis, &channel)).await;
+            // Readers get an answer also while Redis is away, but not above a hole of lately.
+            let lately = clock.unix_millis().saturating_sub(LATELY.as_millis() as i64);
+            asked.map_or(Some(lately), |answer| answer.unwrap_or(Some(lately)))
+        };
+        asked.boxed()
+    }))
+}
+
 /// Waits before a deletion until what was published is stored, where that goes through Redis.
 pub fn settle_in(redis: Option<Arc<Redis>>) -> Settle {
     Arc::new(move |channel| {
@@ -166,6 +188,7 @@ fn settings(history: &History, port: u16, store: &SharedStore) -> Settings {
             waiting: MOST_WAITING,
         },
         claim_after: ingest.claim_after,
+        forget_after: FORGOTTEN_AFTER,
         dead_letters: ingest.dead_letters as usize,
         sole: (history.store == HistoryStore::Embedded).then(|| store.first_epoch().into()),
     }
@@ -191,7 +214,6 @@ impl Receive for Hearing {
         self.keys.channel_of(name).is_none()
     }
 
-        forget_after: FORGOTTEN_AFTER,
     fn wanted(&self, _: &dyn Fn(&str) -> bool) -> Vec<CompactString> {
         Vec::new()
     }

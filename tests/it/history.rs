@@ -9,6 +9,7 @@ mod embedded;
 mod failover;
 mod late;
 mod mongo;
+mod operated;
 mod rest;
 mod restart;
 mod retention;

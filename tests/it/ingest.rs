@@ -6,6 +6,7 @@ mod forgotten;
 mod rate;
 mod service;
 mod sharing;
+mod shown;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -97,8 +98,8 @@ impl Stage {
             name: name.into(),
             bounds: Bounds { count: 100, bytes: 1 << 20, waiting: 10_000 },
             claim_after,
-            dead_letters: 10,
             forget_after: CLAIM_AFTER,
+            dead_letters: 10,
             sole: None,
         };
         let from = (&*self.redis, &self.arrivals);

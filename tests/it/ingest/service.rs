@@ -10,10 +10,10 @@ use super::{Stage, data};
 use crate::redis::process::RedisServer;
 use crate::support::{SOON, Server, eventually, get, http, verified};
 
-const STREAM: &str = "centrifugo.archive.stream";
-const KEY: &str = "an-api-key";
+pub const STREAM: &str = "centrifugo.archive.stream";
+pub const KEY: &str = "an-api-key";
 
-fn settings(folder: &TempDir, server: &RedisServer) -> String {
+pub fn settings(folder: &TempDir, server: &RedisServer) -> String {
     let path = folder.path().join("service.db");
     format!(
         "{}http_api.key = {KEY:?}\nhealth.enabled = true\nprometheus.enabled = true\n\
@@ -25,7 +25,7 @@ fn settings(folder: &TempDir, server: &RedisServer) -> String {
     )
 }
 
-async fn start(settings: &str) -> Server {
+pub async fn start(settings: &str) -> Server {
     Server::start_command(settings, &["history"], "history").await
 }
 
