@@ -50,6 +50,61 @@ async fn many_clients_from_far_back_share_their_reads_and_stay_within_bounds() {
     assert!(reads <= blocks * times, "{reads} reads of {blocks} blocks in {took:?}");
 }
 
+/// Bytes that a process has read so far, from files and sockets, also those that the system remembers.
+fn bytes_read(server: &Server) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/io", server.id())).expect("it is there");
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Sixty-four pages of the file, for a page of fifty messages, whatever it is asked for by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_reads_as_little_of_a_large_channel_as_of_a_small_one() {
+    const SMALL: u64 = 100;
+    const BYTES: u64 = 64 * 4_096;
+    let folder = tempfile::tempdir().expect("a folder");
+    for (channel, count) in [("long:large", TOP), ("long:small", SMALL)] {
+        store_many(&folder, channel, count).await;
+    }
+    let headers = [("x-api-key", KEY)];
+    for (channel, count) in [("long:large", TOP), ("long:small", SMALL)] {
+        // Another process for each, since one remembers what it has read.
+        let server = Server::start(&settings(&folder, "")).await;
+        let ask = async |path: &str| {
+            let before = bytes_read(&server);
+            let path = format!("/history/v1/channels/{channel}{path}");
+            let (head, body) = http_bytes(server.address(), Method::GET, &path, &headers).await;
+            assert_eq!(head.status, 200, "{path}");
+            (bytes_read(&server) - before, body)
+        };
+        let (read, body) = ask("/messages").await;
+        assert!(read <= BYTES, "{channel}: {read} bytes for the newest");
+        let page: Value = serde_json::from_slice(&body).expect("JSON");
+        let newest = &page["messages"][0];
+        let time = newest["time"].as_i64().expect("a time");
+        let id: u64 = newest["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+        for part in [3, 5, 7] {
+            let (at, back) = (count / part, (count - count / part) as i64);
+            for query in [
+                format!("/messages?before_offset={at}"),
+                format!("/messages?after_offset={at}&order=oldest"),
+                format!("/messages?before_time={}", time - back),
+                format!("/messages/around/{}", id - ((back as u64) << 20)),
+            ] {
+                let (read, body) = ask(&query).await;
+                let page: Value = serde_json::from_slice(&body).expect("JSON");
+                let messages = page["messages"].as_array().map_or(0, Vec::len) as u64;
+                assert!(messages >= 50.min(at - 1), "{channel}{query}: {messages} messages");
+                assert!(read <= BYTES, "{channel}{query}: {read} bytes");
+            }
+        }
+        if count == TOP {
+            let read = ask("/export").await.0;
+            assert!(read > 20 * BYTES, "all of it is much more: {read}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_of_a_large_channel_takes_little_memory() {
     const MEMORY: u64 = 24 * 1024 * 1024;
