@@ -138,7 +138,10 @@ async fn clients_reach_their_endpoints_and_nothing_else_and_backends_the_api() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_history_is_read_where_clients_are_and_deleted_from_where_backends_are() {
     let settings = "http_api.key = \"a-key\"\nhistory.address = \"127.0.0.1\"\nhistory.port = 0\n\
-                    health.enabled = true\n";
+                    health.enabled = true\n\
+                    channel.without_namespace.history_size = 10\n\
+                    channel.without_namespace.history_ttl = \"60s\"\n\
+                    channel.without_namespace.history_archive = true\n";
     let service = Server::start_command(settings, &["history"], "history").await;
     let port = service.address().port().to_string();
     let nodes = [NodePorts::choose(), NodePorts::choose()];
