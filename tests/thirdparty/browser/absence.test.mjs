@@ -181,7 +181,9 @@ test('a token that expired while the tab was offline is replaced', async (t) => 
   const context = await browser.newContext();
   t.after(() => context.close());
   const tokens = await shortTokens(context);
-  const ada = await enter(t, browser, gateway, room, 'Ada', { context });
+  // Where the archive had not answered before, it is asked with the token of then first.
+  const expected = /status of 401/;
+  const ada = await enter(t, browser, gateway, room, 'Ada', { context, expected });
   await context.setOffline(true);
   await connection(ada, 'offline');
   await publish(gateway, room, ['meanwhile']);
