@@ -125,6 +125,7 @@ mutants: ## Break the lines of tests/mutants.toml and see their tests fail
 lint: ## Check format, lints, licences and sources of dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo tree --locked --manifest-path fuzz/Cargo.toml >/dev/null
 	scripts/check-dependencies
 
 .PHONY: fmt
@@ -153,5 +154,5 @@ fuzz: ## Run each fuzz target for FUZZ_SECONDS (needs cargo-fuzz and a nightly t
 	@cargo fuzz --version >/dev/null 2>&1 || { \
 		echo "fuzz: not run, cargo-fuzz is missing: cargo install --locked cargo-fuzz" >&2; exit 3; }
 	for target in $$(cargo fuzz list); do \
-		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); \
+		cargo +nightly fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
