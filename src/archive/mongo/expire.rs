@@ -82,7 +82,7 @@ async fn reach(
     before: i64,
     most: usize,
 ) -> Result<(Option<Key>, u64), StoreError> {
-    let end = seek::first_from(looks, channel, chapters, tops, before).await?;
+    let end = seek::first_from(looks, channel, chapters, before).await?;
     let (mut reached, mut count) = (None, 0);
     for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
         // Never beyond the top: what is still to come has not expired.

@@ -13,6 +13,7 @@ mod density;
 mod expire;
 mod layout;
 mod looks;
+mod narrow;
 mod open;
 mod places;
 mod read;

@@ -1,10 +1,13 @@
 //! Finding a place in a channel: by its top, by an id, by an anchor.
 //!
-//! Ids rise along the key, and a bucket knows its highest. So an id is found by looking at 32 buckets
-//! at a time: four looks in ten million messages, and no second index to write.
+//! Ids rise along the key, and a bucket knows its highest. So an id is found by looking at some
+//! buckets at a time, and there is no second index to write.
+
+use std::collections::HashMap;
 
 use super::layout::{Bucket, Chapter, Header, Shelf, first_offset, signed};
 use super::looks::{HEADERS, Looks};
+use super::narrow::Narrowing;
 use crate::archive::{Anchor, MessageId, Order, StoreError};
 
 /// Where a message stands in its channel: the place of its epoch, its offset.
@@ -14,8 +17,14 @@ pub type Key = (usize, i64);
 pub const START: Key = (0, 0);
 pub const END: Key = (usize::MAX, i64::MAX);
 
-/// Buckets of one look.
-const FAN: i64 = 32;
+/// Buckets of one look where it is not known which there are.
+const NEXT: i64 = 32;
+
+/// Where the buckets of an epoch begin, if there still is one there, and where they end.
+struct Ends {
+    bottom: Option<Header>,
+    top: Header,
+}
 
 /// The top bucket of each epoch; none for one without messages.
 pub async fn tops(
@@ -24,14 +33,9 @@ pub async fn tops(
     chapters: &[Chapter],
 ) -> Result<Vec<Option<Header>>, StoreError> {
     let mut tops = vec![None; chapters.len()];
-    for (part, chapters_of_part) in chapters.chunks(HEADERS as usize).enumerate() {
-        let first = part * HEADERS as usize;
-        let keys = chapters_of_part.iter().enumerate();
-        let keys = keys.map(|(at, chapter)| Shelf::new(channel, first + at).id(chapter.high));
-        for header in looks.headers_of(keys.collect()).await? {
-            if let Some(top) = usize::try_from(header.place).ok().and_then(|at| tops.get_mut(at)) {
-                *top = Some(header);
-            }
+    for header in standing(looks, channel, chapters, |chapter| vec![chapter.high]).await? {
+        if let Some(top) = usize::try_from(header.place).ok().and_then(|at| tops.get_mut(at)) {
+            *top = Some(header);
         }
     }
     for (place, (top, chapter)) in tops.iter_mut().zip(chapters).enumerate() {
@@ -73,10 +77,7 @@ pub async fn bound(
     anchor: &Anchor,
     behind: bool,
 ) -> Result<Key, StoreError> {
-    let by_id = async |id| {
-        let tops = tops(looks, channel, chapters).await?;
-        first_from(looks, channel, chapters, &tops, id).await
-    };
+    let by_id = async |id| first_from(looks, channel, chapters, id).await;
     let (epoch, offset) = match anchor {
         Anchor::Id(id) => {
             return by_id(signed(id.number()).saturating_add(i64::from(behind))).await;
@@ -103,8 +104,7 @@ pub async fn message(
     chapters: &[Chapter],
     id: i64,
 ) -> Result<Option<Key>, StoreError> {
-    let tops = tops(looks, channel, chapters).await?;
-    let Some((place, _, bucket)) = holder(looks, channel, chapters, &tops, id).await? else {
+    let Some((place, _, bucket)) = holder(looks, channel, chapters, id).await? else {
         return Ok(None);
     };
     let bottom = chapters.get(place).map_or(0, |chapter| chapter.offsets().0);
@@ -118,10 +118,9 @@ pub async fn first_from(
     looks: &Looks,
     channel: &str,
     chapters: &[Chapter],
-    tops: &[Option<Header>],
     id: i64,
 ) -> Result<Key, StoreError> {
-    let Some((place, number, bucket)) = holder(looks, channel, chapters, tops, id).await? else {
+    let Some((place, number, bucket)) = holder(looks, channel, chapters, id).await? else {
         return Ok(END);
     };
     let found = bucket.living().find(|(_, slot)| slot.id >= id);
@@ -134,48 +133,85 @@ async fn holder(
     looks: &Looks,
     channel: &str,
     chapters: &[Chapter],
-    tops: &[Option<Header>],
     id: i64,
 ) -> Result<Option<(usize, i64, Bucket)>, StoreError> {
-    for (place, (chapter, top)) in chapters.iter().zip(tops).enumerate() {
-        let Some(top) = top.filter(|top| top.last_id >= id) else { continue };
+    let ends = ends(looks, channel, chapters).await?;
+    for (place, (chapter, ends)) in chapters.iter().zip(ends).enumerate() {
+        let Some(ends) = ends.filter(|ends| ends.top.last_id >= id) else { continue };
         let shelf = Shelf::new(channel, place);
-        let number = narrow(looks, &shelf, chapter.low, top.number, id).await?;
+        let number = narrow(looks, &shelf, chapter.low, &ends, id).await?;
         let bucket = looks.buckets(&shelf, number, number).await?.pop().unwrap_or_default();
         return Ok(Some((place, number, bucket)));
     }
     Ok(None)
 }
 
-/// The first bucket from `low` to `high` whose highest id is not below `id`; that of `high` is not.
+/// The first bucket from `low` on whose highest id is not below `id`; that of the top is not.
 async fn narrow(
     looks: &Looks,
     shelf: &Shelf,
-    mut low: i64,
-    mut high: i64,
+    low: i64,
+    ends: &Ends,
     id: i64,
 ) -> Result<i64, StoreError> {
-    while low < high {
-        let step = (high - low) / FAN + 1;
-        let probes = (0..FAN).map(|nth| low + nth * step).take_while(|probe| *probe < high);
-        let mut found = looks.headers_of(probes.map(|probe| shelf.id(probe)).collect()).await?;
+    let mark = |header: &Header| (header.number, header.last_id);
+    let mut search = Narrowing::new(id, low, mark(&ends.top));
+    search.learn(ends.bottom.iter().map(mark));
+    while let Some(left) = search.left() {
+        let probes = search.probes().into_iter().map(|probe| shelf.id(probe));
+        let mut found = looks.headers_of(probes.collect()).await?;
         if found.is_empty() {
             // Few buckets in a wide range: there is at least the highest.
-            found = looks.present(shelf, (low, high), Order::OldestFirst, FAN).await?;
+            found = looks.present(shelf, left, Order::OldestFirst, NEXT).await?;
         }
-        let before = (low, high);
-        for header in found {
-            if header.last_id >= id {
-                high = header.number;
-                break;
-            }
-            low = header.number + 1;
-        }
-        if (low, high) == before {
+        if !search.learn(found.iter().map(mark)) {
             break;
         }
     }
-    Ok(high)
+    Ok(search.found())
+}
+
+/// The ends of each epoch; none for one without messages.
+async fn ends(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+) -> Result<Vec<Option<Ends>>, StoreError> {
+    let both = |chapter: &Chapter| vec![chapter.low, chapter.high];
+    let standing = standing(looks, channel, chapters, both).await?;
+    let standing: HashMap<_, _> =
+        standing.into_iter().map(|header| ((header.place, header.number), header)).collect();
+    let mut ends = Vec::with_capacity(chapters.len());
+    for (place, chapter) in chapters.iter().enumerate() {
+        let at = |number| standing.get(&(place as i32, number)).copied();
+        let top = match at(chapter.high) {
+            Some(top) => Some(top),
+            None => below(looks, channel, place, chapter).await?,
+        };
+        ends.push(top.map(|top| Ends { bottom: at(chapter.low), top }));
+    }
+    Ok(ends)
+}
+
+/// Those of some buckets of each epoch that there are.
+async fn standing(
+    looks: &Looks,
+    channel: &str,
+    chapters: &[Chapter],
+    numbers: impl Fn(&Chapter) -> Vec<i64>,
+) -> Result<Vec<Header>, StoreError> {
+    let mut keys = Vec::new();
+    for (place, chapter) in chapters.iter().enumerate() {
+        let shelf = Shelf::new(channel, place);
+        let mut numbers = numbers(chapter);
+        numbers.dedup();
+        keys.extend(numbers.into_iter().map(|number| shelf.id(number)));
+    }
+    let mut standing = Vec::new();
+    for keys in keys.chunks(HEADERS as usize) {
+        standing.extend(looks.headers_of(keys.to_vec()).await?);
+    }
+    Ok(standing)
 }
 
 /// The top bucket of an epoch whose highest was announced and not written.
