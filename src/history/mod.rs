@@ -1,16 +1,19 @@
 //! Reading the archive over HTTP: for backends with the API key, and for users with their tokens.
 //!
 //! [`HistoryService`] answers what comes in below a prefix, in the gateway or in a process of its own.
-//! To add an endpoint: a handler in [`rest`] with its `utoipa::path`, its line in [`rest::routes`] and
+//! To add an endpoint: a handler in [`rest`] or [`removal`] with its `utoipa::path`, its line in [`rest::routes`] and
 //! in the list of [`openapi`].
 
 mod access;
+mod answer;
+mod asked;
 mod cursor;
 mod export;
 mod gzip;
 mod openapi;
 mod place;
 mod problem;
+mod removal;
 mod rest;
 mod shapes;
 mod shown;

@@ -31,9 +31,9 @@ use super::shapes::{
         super::rest::around,
         super::rest::channel,
         super::rest::channels,
-        super::rest::delete_message,
-        super::rest::delete_range,
-        super::rest::delete_channel,
+        super::removal::delete_message,
+        super::removal::delete_range,
+        super::removal::delete_channel,
         super::export::export,
     ),
     components(schemas(
@@ -75,5 +75,5 @@ impl Modify for Keys {
 pub async fn describe(State(parts): State<Arc<Parts>>) -> Response {
     let mut description = Description::openapi();
     description.servers = Some(vec![Server::new(parts.prefix.as_str())]);
-    super::rest::json(&description)
+    super::answer::json(&description)
 }

@@ -1,38 +1,24 @@
-//! The endpoints, one handler each.
+//! The endpoints, and a handler for each that reads.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Query, Request, State};
-use axum::response::Response;
+use axum::extract::{Request, State};
 use axum::routing::{delete, get};
-use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::answer::{Answer, fresh};
+use super::asked::{Asked, Service, limit, message_id, order, whole};
 use super::cursor::{self, Cursor, Direction};
 use super::place::Place;
 use super::problem::Problem;
-use super::shapes::{
-    ChannelShape, ChannelsShape, DeletedShape, MessageShape, PageShape, PositionShape,
-};
+use super::removal::{delete_channel, delete_message, delete_range};
+use super::shapes::{ChannelShape, ChannelsShape, MessageShape, PageShape, PositionShape};
 use super::shown::Shown;
-use super::{CopiesLeft, NotSettled, Parts, access, export, gzip, openapi};
-use crate::archive::{Anchor, Deletion, Message, MessageId, Order, Page, PageQuery, Summary, Tail};
+use super::{Parts, access, export, openapi};
+use crate::archive::{Anchor, Message, MessageId, Order, Page, PageQuery, Summary, Tail};
 use crate::config::channel::ArchiveOverflow;
-
-/// Messages of a page, unless asked otherwise.
-const DEFAULT_LIMIT: usize = 50;
-/// Most messages or channels of a page.
-const MAX_LIMIT: usize = 100;
-
-type Service = State<Arc<Parts>>;
-type Answer = Result<Response, Problem>;
-/// Wrapped, so that a refusal of the query is ours to word.
-type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
 /// All endpoints.
 pub fn routes(parts: Arc<Parts>) -> Router {
@@ -245,77 +231,6 @@ pub async fn channels(
     fresh(&head.headers, &ChannelsShape { channels, next_cursor })
 }
 
-/// Deletes a message. For backends.
-#[utoipa::path(delete, path = "/v1/channels/{channel}/messages/{id}", tag = "messages",
-    params(("channel" = String, Path), ("id" = String, Path)),
-    responses((status = 200, body = DeletedShape), (status = "default", body = Problem)))]
-pub async fn delete_message(
-    State(parts): Service,
-    Place((channel, id)): Place<(String, String)>,
-    request: Request,
-) -> Answer {
-    access::deleter(&parts, &request.into_parts().0, &channel)?;
-    let id = message_id(&id, "id")?;
-    remove(&parts, &channel, Deletion::Message(id)).await
-}
-
-/// Which messages to delete.
-#[derive(Clone, Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct OffsetRange {
-    /// The first offset to delete.
-    #[param(value_type = Option<u64>)]
-    from_offset: Option<String>,
-    /// The last one.
-    #[param(value_type = Option<u64>)]
-    to_offset: Option<String>,
-    /// The epoch that they count in; the newest if not given.
-    epoch: Option<String>,
-    /// The API key, where no header can be set.
-    #[serde(rename = "api_key")]
-    _api_key: Option<String>,
-}
-
-/// Deletes the messages at a range of offsets. For backends.
-#[utoipa::path(delete, path = "/v1/channels/{channel}/messages", tag = "messages",
-    params(("channel" = String, Path), OffsetRange),
-    responses((status = 200, body = DeletedShape), (status = "default", body = Problem)))]
-pub async fn delete_range(
-    State(parts): Service,
-    Place(channel): Place<String>,
-    query: Asked<OffsetRange>,
-    request: Request,
-) -> Answer {
-    access::deleter(&parts, &request.into_parts().0, &channel)?;
-    let query = query.map_err(|error| Problem::unread_query(&error.body_text()))?.0;
-    let needed = |text: Option<String>, field| {
-        let text = text.ok_or_else(|| Problem::bad(field, "must be given: an offset"))?;
-        whole(&text, field)
-    };
-    let (from, to) =
-        (needed(query.from_offset, "from_offset")?, needed(query.to_offset, "to_offset")?);
-    if from > to {
-        return Err(Problem::bad("to_offset", "must not be below from_offset"));
-    }
-    known_epoch(&parts, &channel, query.epoch.as_deref()).await?;
-    let epoch = query.epoch.map(Into::into);
-    remove(&parts, &channel, Deletion::Offsets { epoch, from, to }).await
-}
-
-/// Deletes all messages of a channel; its epoch and offsets go on. For backends.
-#[utoipa::path(delete, path = "/v1/channels/{channel}", tag = "channels",
-    params(("channel" = String, Path)),
-    responses((status = 200, body = DeletedShape), (status = "default", body = Problem)))]
-pub async fn delete_channel(
-    State(parts): Service,
-    Place(channel): Place<String>,
-    request: Request,
-) -> Answer {
-    access::deleter(&parts, &request.into_parts().0, &channel)?;
-    remove(&parts, &channel, Deletion::Channel).await
-}
-
 /// How a page was asked for: its order, and the cursor if there was one.
 #[derive(Clone, Copy)]
 pub struct Way {
@@ -449,7 +364,7 @@ async fn summary(parts: &Parts, channel: &str) -> Result<ChannelShape, Problem> 
 
 /// Refuses an epoch that the channel never had. It may be asked for where the archive may get it later:
 /// from a queue, or what it could not take at first, or as the first one of a channel.
-async fn known_epoch(parts: &Parts, channel: &str, epoch: Option<&str>) -> Result<(), Problem> {
+pub async fn known_epoch(parts: &Parts, channel: &str, epoch: Option<&str>) -> Result<(), Problem> {
     let Some(epoch) = epoch else { return Ok(()) };
     let rules = (parts.rules)().channels.resolve(channel);
     let drops =
@@ -463,71 +378,4 @@ async fn known_epoch(parts: &Parts, channel: &str, epoch: Option<&str>) -> Resul
         return Ok(());
     }
     Err(Problem::bad("epoch", "the channel has no such epoch"))
-}
-
-async fn remove(parts: &Parts, channel: &str, what: Deletion) -> Answer {
-    let is_one = matches!(what, Deletion::Message(_));
-    (parts.settle)(channel).await.map_err(|NotSettled| Problem::not_settled())?;
-    let deleted = parts.store.delete(channel, what).await?;
-    if deleted.count == 0 && is_one {
-        return Err(Problem::not_found("the channel has no such message"));
-    }
-    // Also if there was nothing: a try before may have left copies.
-    (parts.forget)(channel, &deleted).await.map_err(|CopiesLeft| Problem::copies_left())?;
-    Ok(json(&DeletedShape { deleted: deleted.count }))
-}
-
-/// The answer, or 304 if the client has this one already.
-fn fresh(request: &HeaderMap, body: &impl Serialize) -> Answer {
-    let mut response = json(body);
-    let Ok(text) = serde_json::to_vec(body) else { return Ok(response) };
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    let tag = format!("\"{:016x}\"", hasher.finish());
-    let given = request.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let is_this = |one: &str| {
-        let plain = gzip::plain_tag(one.trim_start_matches("W/"));
-        plain == tag || one == "*"
-    };
-    if given.is_some_and(|given| given.split(',').map(str::trim).any(is_this)) {
-        response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(ETAG, tag);
-    }
-    // What one user may read is not for a shared cache.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
-    Ok(response)
-}
-
-/// A JSON answer.
-pub fn json(body: &impl Serialize) -> Response {
-    let text = serde_json::to_vec(body).unwrap_or_default();
-    let mut response = Response::new(Body::from(text));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
-}
-
-fn limit(text: Option<&str>) -> Result<usize, Problem> {
-    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
-    let number = text.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
-    number.ok_or_else(|| Problem::bad("limit", format!("must be from 1 to {MAX_LIMIT}")))
-}
-
-/// The order of a listing.
-pub fn order(text: Option<&str>) -> Result<Order, Problem> {
-    match text {
-        None | Some("newest") => Ok(Order::NewestFirst),
-        Some("oldest") => Ok(Order::OldestFirst),
-        Some(_) => Err(Problem::bad("order", "must be newest or oldest")),
-    }
-}
-
-fn message_id(text: &str, field: &'static str) -> Result<MessageId, Problem> {
-    text.parse().map_err(|_| Problem::bad(field, "must be a message id: a number below 2^63"))
-}
-
-fn whole(text: &str, field: &'static str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| Problem::bad(field, "must be an offset: a number from 0"))
 }
