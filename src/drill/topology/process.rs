@@ -17,6 +17,7 @@ use crate::drill::looks;
 /// The ports that are tried: below those that the system takes for outgoing connections, which could
 /// otherwise take the port of a server that is down for a moment. They come in blocks, and who
 /// has the first of a block has all of it, so that drills at the same time do not choose the same ones.
+/// What starts servers below `tests/thirdparty` shares them in the same way.
 const FIRST_PORT: u16 = 20_000;
 const BLOCK: u16 = 200;
 const BLOCKS: u16 = 60;

@@ -7,12 +7,17 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 TOKEN_SECRET = "a secret that only these tests know"
 API_KEY = "an api key that only these tests know"
 READY_SECONDS = 60
 STOP_SECONDS = 30
+
+_FIRST_PORT = 20_000
+_BLOCK = 200
+_BLOCKS = 60
 
 _HISTORY = {"history_size": 100, "history_ttl": "60s"}
 
@@ -50,7 +55,7 @@ class Gateway:
     """A gateway process of the suite's own."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = _free_port()
+        self.port = next(_PORTS)
         self.endpoint = f"ws://127.0.0.1:{self.port}/connection/websocket"
         self.api_url = f"http://127.0.0.1:{self.port}/api"
         self._log_path = folder / "gateway.log"
@@ -114,7 +119,27 @@ def _configuration(port: int) -> dict:
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def _ports() -> Iterator[int]:
+    """Ports on which nobody listens, and which nobody else is given meanwhile.
+
+    As `free_address` in src/drill/topology/process.rs gives them: below those that the system picks for
+    whoever asks for any, in blocks; who has the first port of a block has all of it.
+    """
+    firsts = (_FIRST_PORT + (os.getpid() + step) % _BLOCKS * _BLOCK for step in range(_BLOCKS))
+    first, claim = next((first, claim) for first in firsts if (claim := _listen(first)))
+    with claim:
+        while True:
+            for port in range(first + 1, first + _BLOCK):
+                if listener := _listen(port):
+                    listener.close()
+                    yield port
+
+
+def _listen(port: int) -> socket.socket | None:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return None
+
+
+_PORTS = _ports()

@@ -1,4 +1,4 @@
-// A gateway as `make start` runs it, in a folder of its own and on a port that the system picks.
+// A gateway as `make start` runs it, in a folder and on a port of its own.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -9,6 +9,7 @@ import path from 'node:path';
 
 import { within } from '../node/support/waiting.mjs';
 import { atExit } from './exit.mjs';
+import { freePort } from './ports.mjs';
 
 const START_MS = 60_000;
 const STOP_MS = 30_000;
@@ -27,7 +28,7 @@ export class DevGateway {
     gateway.#settings = settings;
     gateway.#folder = await mkdtemp(path.join(os.tmpdir(), 'bobolink-dev-'));
     atExit((code) => gateway.#atExit(code));
-    await gateway.#run('0');
+    await gateway.#run(String(await freePort()));
     return gateway;
   }
 

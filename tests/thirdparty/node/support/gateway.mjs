@@ -4,11 +4,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
 import { atExit } from '../../support/exit.mjs';
+import { freePort } from '../../support/ports.mjs';
 import { within } from './waiting.mjs';
 
 export const TOKEN_SECRET = 'a secret that only these tests know';
@@ -217,14 +217,4 @@ function configuration(port, { client, websocket, engine, history }, namespaces)
       namespaces: namespaces.map((options) => ({ allow_subscribe_for_client: true, ...options })),
     },
   };
-}
-
-/** A port on which nobody listens. */
-export async function freePort() {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 
 import { atExit } from '../../support/exit.mjs';
-import { freePort } from './gateway.mjs';
+import { freePort } from '../../support/ports.mjs';
 import { within } from './waiting.mjs';
 
 const START_MS = 60_000;
