@@ -194,6 +194,20 @@ test('a token that expired while the tab was offline is replaced', async (t) => 
   assert.ok(tokens.asked > asked);
 });
 
+test('whoever has scrolled up stays there, also if a message comes before the event of it', async (t) => {
+  const room = newRoom();
+  await publish(gateway, room, numbered('old', 1, 40));
+  const ada = await enter(t, browser, gateway, room, 'Ada');
+  await shows(ada, numbered('old', 11, 40));
+  await ada.evaluate(() => {
+    window.addEventListener('scroll', (event) => event.stopImmediatePropagation(), { capture: true });
+    document.querySelector('#scroller').scrollTo(0, 0);
+  });
+  await shows(ada, numbered('old', 1, 40));
+  await publish(gateway, room, ['new']);
+  await ada.locator('#newer', { hasText: 'one new message' }).waitFor();
+});
+
 test('scrolling back brings all of the archive once and in order, while others talk, and keeps the place', async (t) => {
   const room = newRoom();
   // The server has the newest hundred at hand.

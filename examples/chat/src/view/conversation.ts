@@ -27,6 +27,8 @@ export class Conversation {
   readonly #newer = byId('newer', HTMLButtonElement);
   #room: Room | undefined;
   #following = true;
+  /** Where the list was when that was last looked at. */
+  #top = 0;
   #unseen = 0;
 
   constructor(readonly session: () => Session | undefined) {
@@ -57,6 +59,10 @@ export class Conversation {
     const [session, room] = [this.session(), this.#room];
     if (!session || !room) {
       return;
+    }
+    // A scroll is there before its event, and must not be undone by what comes in between.
+    if (this.#scroller.scrollTop !== this.#top) {
+      this.#scrolled();
     }
     const list = rows(room.timeline, session.outgoing.of(room.channel), session.user);
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
@@ -129,6 +135,7 @@ export class Conversation {
     }
     if (prepended) {
       this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
+      this.#top = this.#scroller.scrollTop;
     } else if (added > 0) {
       this.#unseen += added;
     }
@@ -138,6 +145,7 @@ export class Conversation {
   #scrolled(): void {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     this.#following = scrollHeight - scrollTop - clientHeight < NEAR;
+    this.#top = scrollTop;
     if (this.#following) {
       this.#unseen = 0;
     }
@@ -152,6 +160,7 @@ export class Conversation {
   #toEnd(): void {
     this.#following = true;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
+    this.#top = this.#scroller.scrollTop;
     this.#drawNewer();
   }
 }
